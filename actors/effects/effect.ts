@@ -1,0 +1,41 @@
+/** What an effect is: work in the world that a machine asked for. */
+import type { Usage } from '../../bus/wire/entry.ts'
+import type { EffectId } from '../../bus/wire/ids.ts'
+import type { Json } from '../../bus/wire/json.ts'
+import type { Outgoing } from '../../bus/wire/message.ts'
+import type { Party } from '../../bus/wire/subjects.ts'
+import type { TraceContext } from '../../bus/wire/trace.ts'
+
+/** One effect to be carried out. `id` is its idempotency key wherever it goes. */
+export interface EffectCall {
+  readonly id: EffectId
+  readonly agent: string
+  readonly task: string
+  readonly input: Json
+  readonly trace: TraceContext
+}
+
+/**
+ * Runs in this host. After a crash it may run again under the same id. Rejects with a KaosError that says why; `tell` reaches people who
+ * watch and nobody else.
+ */
+export interface LocalEffect {
+  readonly kind: 'local'
+  run(call: EffectCall & { readonly signal: AbortSignal; readonly tell: (event: object) => void }): Promise<{
+    readonly value: Json
+    readonly usage?: Usage
+    readonly attempts?: number
+  }>
+}
+
+/** Answered by a message. Its messages are pure functions of the call, so that sending twice is harmless. */
+export interface MailEffect {
+  readonly kind: 'mail'
+  /** From whom alone an answer is accepted. */
+  addressee(input: Json): Party
+  message(call: EffectCall): Outgoing
+  /** Tells the addressee that its answer is not needed any more; absent where nobody would listen. */
+  stop?(call: EffectCall): Outgoing
+}
+
+export type Effect = LocalEffect | MailEffect

@@ -1,0 +1,55 @@
+/** The effect `model`: one call to an OpenAI-compatible endpoint, in this host. */
+import type { Clock } from '../../bus/contracts.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
+import { spanIdOf } from '../../bus/wire/ids.ts'
+import type { Json } from '../../bus/wire/json.ts'
+import { formatTraceparent } from '../../bus/wire/trace.ts'
+import type { ModelInput, ModelValue } from '../agent/machine.ts'
+import type { LocalEffect } from './effect.ts'
+import type { ModelClient } from './endpoint.ts'
+
+/** Where an agent's model is. The key is a function, so that nothing that is printed holds it. */
+export interface ModelPlace {
+  readonly url: string
+  readonly apiKey?: (() => string | undefined) | undefined
+}
+
+/** Text goes to people who watch in pieces of about this age, not token by token. */
+const TELL_EVERY_MS = 50
+
+export function modelEffect(client: ModelClient, place: ModelPlace, clock: Clock): LocalEffect {
+  return {
+    kind: 'local',
+    async run({ id, input, trace, signal, tell }) {
+      const { request, timeoutSeconds, deadlineAt } = input as unknown as ModelInput
+      const leftMs = deadlineAt === undefined ? Number.POSITIVE_INFINITY : deadlineAt - clock.now()
+      if (leftMs <= 0) throw new KaosError('time_limit', `the task's time ended at ${new Date(deadlineAt!).toISOString()}`)
+      let text = ''
+      let toldAt = 0
+      const answer = await client.complete({
+        url: place.url,
+        ...(place.apiKey && { apiKey: place.apiKey }),
+        body: request,
+        idempotencyKey: id,
+        traceparent: formatTraceparent(trace.traceId, spanIdOf(trace.traceId, id), trace.flags),
+        ...(trace.tracestate && { tracestate: trace.tracestate }),
+        timeoutMs: Math.min(timeoutSeconds * 1_000, leftMs),
+        signal,
+        onText(delta) {
+          text += delta
+          const now = clock.now()
+          if (now - toldAt < TELL_EVERY_MS) return
+          toldAt = now
+          tell({ kind: 'text', text })
+          text = ''
+        },
+      })
+      const value: ModelValue = { text: answer.text, toolCalls: answer.toolCalls, finishReason: answer.finishReason, model: answer.model }
+      return {
+        value: value as unknown as Json,
+        usage: { ...answer.usage, modelCalls: 1, toolCalls: 0 },
+        attempts: answer.attempts,
+      }
+    },
+  }
+}

@@ -1,0 +1,160 @@
+/** Entries on their way into the journal and back: bodies become references and references bodies, seals are made and checked. */
+import { type Command, type Entry, openEntry, sealEntry } from '../bus/wire/entry.ts'
+import { KaosError } from '../bus/wire/errors.ts'
+import { entryId } from '../bus/wire/ids.ts'
+import { canonicalText, hashOf, type Json } from '../bus/wire/json.ts'
+import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
+import { type Actor, apply, decide, newState, persistState, restoreState } from './actor.ts'
+import { comparable, type Decision, type Machine } from './machine.ts'
+
+/** An entry as it is decided: with bodies, and without what only its text has. */
+export type Draft = Omit<Entry, 'parts' | 'blobs' | 'snapshot' | 'state'>
+
+export interface Encoded {
+  readonly text: string
+  readonly seal: string
+  /** Bodies too large for the entry, by hash: they are stored before it. */
+  readonly blobs: ReadonlyMap<string, string>
+  /** Hashes of all bodies that come with the entry. */
+  readonly bodies: readonly string[]
+  readonly hasSnapshot: boolean
+}
+
+export function stateHash(actor: Actor, decision: Decision): string {
+  return hashOf(actor.bodies.split(comparable(decision.snapshot), new Map()))
+}
+
+/** The text of a draft. `machine` is given when the entry carries a snapshot. Throws `payload_too_large` when it cannot be made to fit. */
+export function encode(actor: Actor, draft: Draft, decision: Decision, snapshotBy?: Machine): Encoded {
+  const met = new Map<string, Json>()
+  const split = <T>(value: T): T => actor.bodies.split(value as Json, met) as T
+  const hasSnapshot = snapshotBy !== undefined && actor.state !== undefined
+  const entry: Entry = {
+    ...draft,
+    input: split(draft.input),
+    commands: splitCommands(draft.commands, split),
+    ...(draft.outcome && { outcome: split(draft.outcome) }),
+    state: stateHash(actor, decision),
+    ...(hasSnapshot && { snapshot: split(persistState(snapshotBy, actor.state!)) }),
+  }
+  const fresh = [...met]
+    .filter(([sha]) => hasSnapshot || !actor.bodies.isStored(sha))
+    .map(([sha, body]) => ({ sha, text: canonicalText(body) }))
+  const { inline, beside } = place(fresh, JSON.stringify(entry).length)
+  const parts = inline.length > 0 && { parts: Object.fromEntries(inline.map(({ sha }) => [sha, met.get(sha)!])) }
+  const blobs = beside.length > 0 && { blobs: Object.fromEntries(beside.map(({ sha, text }) => [sha, Buffer.byteLength(text)])) }
+  const { text, seal } = sealEntry({ ...entry, ...parts, ...blobs }, actor.state?.seal ?? '')
+  if (Buffer.byteLength(text) > MESSAGE_LIMITS.messageBytesMax - 4_096) {
+    throw new KaosError(
+      'payload_too_large',
+      `entry "${entryId(actor.task, draft.n)}" has ${Buffer.byteLength(text)} bytes without its bodies`,
+    )
+  }
+  return {
+    text,
+    seal,
+    blobs: new Map(beside.map((body) => [body.sha, body.text])),
+    bodies: fresh.map(({ sha }) => sha),
+    hasSnapshot,
+  }
+}
+
+/**
+ * Folds stored entries into the actor and proves each: number, seal, commands, state. Throws `journal_gap`, `journal_damaged`,
+ * `body_missing` or `machine_changed`; the actor is then of no use and must be forgotten.
+ */
+export async function fold(
+  actor: Actor,
+  machine: Machine,
+  stored: readonly { readonly text: string; readonly writer: string; readonly sequence: number }[],
+  readBlob: (sha: string) => Promise<string>,
+): Promise<void> {
+  for (const { text, writer, sequence } of stored) {
+    const where = `entry ${actor.state?.n ?? 0} of task "${actor.task}"`
+    const decoded = await decode(actor, text, where, readBlob)
+    if (!actor.state && decoded.snapshot !== undefined) actor.state = restoreState(machine, actor.bodies.join(decoded.snapshot))
+    const state = actor.state ?? newState(decoded.entry)
+    if (decoded.entry.n !== state.n)
+      throw new KaosError('journal_gap', `task "${actor.task}" has entry ${decoded.entry.n} where ${state.n} belongs`)
+    const { seal } = openEntry(text, state.seal, where)
+    const decision = decide(machine, actor.state, decoded.entry.input, decoded.entry.at)
+    if (!sameCommands(actor, decision, decoded.stored) || stateHash(actor, decision) !== decoded.entry.state) {
+      throw new KaosError(
+        'machine_changed',
+        `${where} was written by machine "${decoded.entry.machine}" and "${machine.id}" decides otherwise`,
+      )
+    }
+    apply(actor.task, state, decoded.entry, decision, writer, seal)
+    actor.state = state
+    noteStored(actor, sequence, text, decoded.bodies, decoded.snapshot !== undefined)
+  }
+}
+
+/** Remembers that an entry stands. */
+export function noteStored(actor: Actor, sequence: number, text: string, bodies: Iterable<string>, hasSnapshot: boolean): void {
+  actor.sequence = sequence
+  actor.bytes += text.length
+  if (hasSnapshot) actor.snapshotAt = sequence
+  actor.bodies.markStored(bodies, hasSnapshot)
+}
+
+/** Takes the bodies of an entry and gives the entry with them. Its seal is not checked here. */
+export async function decode(
+  actor: Pick<Actor, 'bodies'>,
+  text: string,
+  where: string,
+  readBlob: (sha: string) => Promise<string>,
+): Promise<{
+  readonly entry: Entry
+  readonly stored: Entry
+  readonly bodies: readonly string[]
+  readonly snapshot: Json | undefined
+}> {
+  const { entry: stored } = openEntry(text, undefined, where)
+  const { parts = {}, blobs = {}, snapshot, ...rest } = stored
+  for (const [sha, body] of Object.entries(parts)) actor.bodies.add(sha, body)
+  for (const sha of Object.keys(blobs)) if (!actor.bodies.has(sha)) actor.bodies.add(sha, JSON.parse(await readBlob(sha)) as Json)
+  const join = <T>(value: T): T => actor.bodies.join(value as Json) as T
+  const entry: Entry = {
+    ...rest,
+    input: join(rest.input),
+    commands: join(rest.commands),
+    ...(rest.outcome && { outcome: join(rest.outcome) }),
+  }
+  return { entry, stored, bodies: [...Object.keys(parts), ...Object.keys(blobs)], snapshot }
+}
+
+/** Whether a decision asks for what the entry recorded. Compared by reference, so that a prompt of a megabyte costs 64 characters. */
+export function sameCommands(
+  actor: Pick<Actor, 'bodies'>,
+  decision: Decision,
+  recorded: Pick<Entry, 'commands' | 'outcome'>,
+): boolean {
+  const split = <T>(value: T): T => actor.bodies.split(value as Json, new Map()) as T
+  const isSame = (now: unknown, then: unknown) => canonicalText(now) === canonicalText(then)
+  return (
+    isSame(splitCommands(decision.commands, split), recorded.commands) &&
+    isSame(split(decision.outcome ?? null), recorded.outcome ?? null)
+  )
+}
+
+/** A command stays readable in its entry; only what its input holds may be a body. */
+export function splitCommands(commands: readonly Command[], split: <T>(value: T) => T): readonly Command[] {
+  return commands.map((command) => (command.kind === 'start' ? { ...command, input: split(command.input) } : command))
+}
+
+/** Which bodies stand in the entry and which beside it. */
+function place(bodies: readonly { sha: string; text: string }[], entryChars: number) {
+  const inline: { sha: string; text: string }[] = []
+  const beside: { sha: string; text: string }[] = []
+  let chars = entryChars
+  for (const body of [...bodies].sort((a, b) => a.text.length - b.text.length)) {
+    const bytes = Buffer.byteLength(body.text)
+    if (bytes > MESSAGE_LIMITS.inlineBytesMax || chars + bytes > MESSAGE_LIMITS.entryBytesMax) beside.push(body)
+    else {
+      inline.push(body)
+      chars += bytes + 70
+    }
+  }
+  return { inline, beside }
+}

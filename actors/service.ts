@@ -1,0 +1,130 @@
+/** Serves one agent in this process: pulls its mail, takes a turn for each message, and says what becomes of mail that cannot be processed. */
+import type { Delivery, Subscription } from '../bus/contracts.ts'
+import { NO_USAGE } from '../bus/wire/entry.ts'
+import { isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
+import { DELIVERY_LIMITS, STREAM_LIMITS } from '../bus/wire/limits.ts'
+import { decodeMail, doorTask, HEADERS, type Incoming, type Mail, parseBlobBody } from '../bus/wire/message.ts'
+import { agentParty, parseMailSubject, partyText } from '../bus/wire/subjects.ts'
+import { readTrace } from '../bus/wire/trace.ts'
+import { Host, type HostOptions } from './host.ts'
+import { deadLetter, resultMessage } from './outbox.ts'
+import { takeTurn } from './turn.ts'
+
+export interface AgentService {
+  /** Takes nothing new and resolves when what is in hand is done, or after `graceMs`. */
+  stop(graceMs: number): Promise<void>
+}
+
+export function serveAgent(options: HostOptions & { readonly mailSlots?: number; readonly taskSlots?: number }): AgentService {
+  const { bus, agent, identity } = options
+  const host = new Host(options)
+  const party = agentParty(agent.name)
+  const turns = new Set<Promise<void>>()
+  const receive = (delivery: Delivery) => {
+    const turn = work(delivery, host, options).finally(() => turns.delete(turn))
+    turns.add(turn)
+  }
+  const subscriptions: Subscription[] = [
+    bus.liveness.serve(party, identity.id, (delivery) => bus.mailbox.holds(party, delivery)),
+    // Two pulls with slots of their own, mail more than tasks: work under way goes before new work.
+    bus.mailbox.open({ kind: 'mail', agent: agent.name }, options.mailSlots ?? DELIVERY_LIMITS.mailSlots, receive),
+    bus.mailbox.open({ kind: 'task', agent: agent.name }, options.taskSlots ?? DELIVERY_LIMITS.taskSlots, receive),
+  ]
+  return {
+    async stop(graceMs) {
+      const [liveness, ...pulls] = subscriptions
+      await Promise.all(pulls.map((pull) => pull.stop()))
+      const deadline = new Promise<void>((resolve) => setTimeout(resolve, graceMs).unref())
+      await Promise.race([Promise.allSettled(turns), deadline])
+      await liveness!.stop()
+    },
+  }
+}
+
+/** Never rejects: whatever happens is judged here. */
+async function work(delivery: Delivery, host: Host, options: HostOptions): Promise<void> {
+  const { bus, agent } = options
+  try {
+    await host.at('after-pull', { task: delivery.message.subject.split('.').at(-1) ?? '' })
+    const message = await withBody(delivery.message, options)
+    const mail = decodeMail(bus.namespace, message)
+    checkAge(mail, message, options)
+    await takeTurn(delivery, mail, host)
+  } catch (error) {
+    await judge(error).catch((failed: unknown) => {
+      options.log.error({ agent: agent.name, err: failed }, 'could not put mail aside')
+      delivery.nak(delayOf(delivery))
+    })
+  }
+
+  async function judge(error: unknown): Promise<void> {
+    const { message } = delivery
+    const fields = { agent: agent.name, subject: message.subject, delivery: message.delivery, count: delivery.count }
+    if (isRetryable(error)) {
+      const { code, retryAfterMs } = error as KaosError
+      options.log[delivery.count > 5 ? 'warn' : 'debug'](
+        { ...fields, code, reason: (error as KaosError).message },
+        'mail is tried again',
+      )
+      return delivery.nak(retryAfterMs ?? delayOf(delivery))
+    }
+    if (!(error instanceof KaosError)) {
+      options.log.error({ ...fields, err: error }, 'a turn failed; its mail is tried again')
+      return delivery.nak(delayOf(delivery))
+    }
+    options.log.error(
+      { ...fields, code: error.code, reason: error.message, cure: error.cure },
+      'mail cannot be processed; it is in the dead letters',
+    )
+    await refuse(error)
+    delivery.ack()
+  }
+
+  /** Dead letter, and for a task that never began a result that says why. */
+  async function refuse(error: KaosError): Promise<void> {
+    const { message } = delivery
+    const failure = toFailure(error)
+    const subject = parseMailSubject(message.subject)
+    const sends = [bus.post.send(deadLetter(host.subjects, agentParty(agent.name), message, failure))]
+    if (subject?.kind === 'task' && error.code !== 'key_conflict') {
+      const cause = message.header(HEADERS.cause) || message.header(HEADERS.id) || message.delivery
+      const task = doorTask(bus.namespace, agent.name, message, cause)
+      const { traceId } = readTrace(message.header, { namespace: bus.namespace, agent: agent.name, cause })
+      const now = options.clock.now()
+      const record = { task, agent: agent.name, trace: traceId, startedAt: now, endedAt: now, usage: NO_USAGE }
+      sends.push(bus.post.send(resultMessage(host.subjects, agent.name, task, { state: 'rejected', failure, ...record })))
+    }
+    await Promise.all(sends)
+  }
+}
+
+/** The message with its real body, which may lie as a blob in its sender's store. */
+async function withBody(message: Incoming, { bus, agent }: HostOptions): Promise<Incoming> {
+  const ref = parseBlobBody(message.body)
+  if (!ref) return message
+  const from = parseMailSubject(message.subject)?.from
+  const self = agentParty(agent.name)
+  const isOurs =
+    partyText(ref.to) === partyText(self) && from && (partyText(ref.owner) === partyText(from) || from.kind === 'user')
+  if (!isOurs)
+    throw new KaosError(
+      'bad_message',
+      `the body refers to a blob of "${partyText(ref.owner)}" for "${partyText(ref.to)}", which is not its sender's`,
+    )
+  return { ...message, body: await bus.blobs.read(ref.owner, ref.to, ref.task, ref.sha) }
+}
+
+/** "Once" is promised only as long as the journal that proves it is kept. */
+function checkAge(mail: Mail, message: Incoming, { clock }: HostOptions): void {
+  const ageMs = clock.now() - message.sentAt
+  if (ageMs < STREAM_LIMITS.taskAgeMs || mail.kind === 'reply') return
+  throw new KaosError(
+    'expired',
+    `mail "${mail.id}" waited ${Math.round(ageMs / 86_400_000)} days; at most ${STREAM_LIMITS.taskAgeMs / 86_400_000} are allowed`,
+  )
+}
+
+/** Doubles with every delivery, so that mail nobody can process does not spin. */
+function delayOf(delivery: Delivery): number {
+  return Math.min(DELIVERY_LIMITS.nakMaxMs, DELIVERY_LIMITS.nakMs * 2 ** Math.min(10, delivery.count - 1))
+}

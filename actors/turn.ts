@@ -1,0 +1,77 @@
+/**
+ * One turn: everything a delivery causes, until the actor waits for mail only. Nothing leaves before its entry stands; the ack comes last.
+ * A death anywhere in between is a redelivery that resumes here.
+ */
+import type { Delivery } from '../bus/contracts.ts'
+import { KaosError } from '../bus/wire/errors.ts'
+import type { Mail } from '../bus/wire/message.ts'
+import type { Pending } from './actor.ts'
+import { causeOf, type Host } from './host.ts'
+import type { Cause } from './running.ts'
+import { Sends } from './sends.ts'
+
+export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Promise<void> {
+  const owner = delivery.message.delivery
+  const actor = await host.open(mail, delivery.count)
+  const sends = new Sends()
+  let hasWritten = false
+  try {
+    if (!(await step(await causeOf(actor, mail, host, delivery.message.sentAt))) && !(await resume())) return delivery.release()
+    for (let cause = await actor.running.next(owner); cause; cause = await actor.running.next(owner)) {
+      await host.at('after-effect', actor)
+      await step(cause)
+    }
+    // Another host took over what we began: its ack counts. Ours would delete the mail that the new holder still needs.
+    if (hasWritten && host.lostOwnership(actor, owner)) return delivery.release()
+    await sends.settled()
+    await host.at('before-ack', actor)
+    delivery.ack()
+  } catch (error) {
+    actor.running.abortUnless((_id, ofDelivery) => ofDelivery !== owner)
+    throw error
+  } finally {
+    host.close(actor)
+  }
+
+  /** Decides one cause and appends it; after a lost race decides again on the winner's state. False: there was nothing to decide. */
+  function step(cause: Cause): Promise<boolean> {
+    return actor.lock.run(async () => {
+      while (await host.accepts(actor, mail, cause, delivery)) {
+        if (cause.local && host.lostOwnership(actor, owner)) return false
+        const stood = await host.decideAndAppend(actor, mail, cause, owner)
+        if (stood === 'lost') continue
+        hasWritten = true
+        actor.running.abortUnless((id) => actor.state!.pending.has(id))
+        // An append that took long may have been overtaken: the new owner of the delivery begins what it asked for.
+        if (stood === 'overtaken') return true
+        const { n } = stood
+        if (n === 0) sends.add(host.announce(actor))
+        for (const effect of actor.state!.pending.values()) if (effect.n === n) begin(effect)
+        sends.add(...host.stops(actor, stood))
+        if (actor.state!.outcome) sends.add(host.conclude(actor, mail))
+        return true
+      }
+      return false
+    })
+  }
+
+  /** This delivery was decided before. What it began and nobody answered is begun again, under a new fence. */
+  async function resume(): Promise<boolean> {
+    return actor.lock.run(async () => {
+      if (!actor.state)
+        throw new KaosError('unknown_effect', `mail "${mail.id}" is for task "${mail.task}", which no journal knows`)
+      const mine = () => [...actor.state!.pending.values()].filter((effect) => effect.delivery === owner)
+      if (mine().some((effect) => host.isLocal(effect)) && !(await host.fence(actor, mail, owner))) return false
+      for (const effect of mine()) begin(effect)
+      sends.add(...host.again(actor, mail, owner))
+      return true
+    })
+  }
+
+  /** By mail: send and forget, the answer is mail. Local: run it; its answer is the next cause. */
+  function begin(effect: Pending): void {
+    const local = host.localRun(actor, effect)
+    if (local) actor.running.start(effect.id, owner, local)
+    else sends.add(host.post(actor, effect))
+  }
+}

@@ -1,0 +1,89 @@
+/** Every limit of messages, streams and doors, with its unit in its name. */
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const SECOND_MS = 1_000
+const DAY_MS = 86_400 * SECOND_MS
+
+export const MESSAGE_LIMITS = {
+  /** What the server takes in one message; its own default. */
+  messageBytesMax: 1 * MiB,
+  /** A door message that comes from any NATS client. Larger inputs go through `kaos task send`, as blobs. */
+  doorBytesMax: 64 * KiB,
+  /** A body above this leaves its message or entry and becomes a blob. */
+  inlineBytesMax: 64 * KiB,
+  /** The largest body there is. */
+  bodyBytesMax: 8 * MiB,
+  blobPartBytes: 512 * KiB,
+  /** Blob parts that one process has under way: more lanes raise the append's p99 from 7 to 166 ms. */
+  blobPartsInFlightMax: 2,
+  /** An entry with everything in it. Bodies become blobs until it fits. */
+  entryBytesMax: 512 * KiB,
+  /** A string or list element of at least this many bytes is stored once per journal, by its hash. */
+  partBytesMin: 256,
+} as const
+
+export const STREAM_LIMITS = {
+  /** Unread tasks at one door subject of one agent; past it the broker refuses (10077) and nobody else notices. */
+  doorMessagesMax: 10_000,
+  /** A guard for the disk, far above what the door lets in. */
+  mailBytesMax: 4_096 * MiB,
+  consumersMax: 16,
+  /** Only the door has message ids; the journal is the real guard. */
+  duplicateWindowMs: 10 * SECOND_MS,
+  doneAgeMs: 7 * DAY_MS,
+  resultAgeMs: 30 * DAY_MS,
+  deadAgeMs: 30 * DAY_MS,
+  /** Mail that waited longer is refused: the journal that could answer "once" may be gone. */
+  taskAgeMs: 30 * DAY_MS,
+} as const
+
+export const DELIVERY_LIMITS = {
+  /** How long the broker waits for a sign of life before it hands a message to another host. */
+  ackWaitMs: 4 * SECOND_MS,
+  workingEveryMs: 1 * SECOND_MS,
+  pullExpiresMs: 2 * SECOND_MS,
+  /** Messages that all hosts of one agent may hold together; above replicas times slots, or the consumer stalls silently. */
+  ackPendingMax: 20_000,
+  mailSlots: 64,
+  taskSlots: 16,
+  callSlots: 64,
+  /** How long the holder of a delivery has to say that it lives. */
+  livenessMs: 300,
+  unknownEffectRetryMs: 1 * SECOND_MS,
+  unknownEffectAgeMs: 30 * SECOND_MS,
+  nakMs: 300,
+  nakMaxMs: 10 * SECOND_MS,
+} as const
+
+export const PUBLISH_LIMITS = {
+  inFlightMax: 4_096,
+  /** One try. */
+  deadlineMs: 3 * SECOND_MS,
+  /** All tries of one message or append; a frozen leader took 15 s. */
+  settleMs: 30 * SECOND_MS,
+  gateProbeMinMs: 50,
+  gateProbeMaxMs: 500,
+} as const
+
+export const READ_LIMITS = {
+  deadlineMs: 3 * SECOND_MS,
+  settleMs: 15 * SECOND_MS,
+  batch: 1_000,
+} as const
+
+export const HOST_LIMITS = {
+  /** Actors kept in memory after their turn. */
+  actorsCachedMax: 2_000,
+  /** Bytes of journal text behind the cached actors; past it the least recently used are forgotten. */
+  actorBytesCachedMax: 256 * MiB,
+  /** A snapshot goes into every so many entries. */
+  snapshotEvery: 50,
+  /** How often the tool lists are read again. */
+  catalogEveryMs: 5 * SECOND_MS,
+  /** How long a start waits for the tool lists of its agent before the task fails. */
+  toolListWaitMs: 60 * SECOND_MS,
+} as const
+
+/** Limits of a task where neither the sender nor the agent sets one. */
+export const TASK_LIMITS = { depth: 8, fanOut: 16 } as const

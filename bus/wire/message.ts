@@ -1,0 +1,264 @@
+/** Messages: what stands in their headers and bodies. Encoded and decoded here; nothing else reads a raw body. */
+import { z } from 'zod'
+import type { Limits, Usage, Work } from './entry.ts'
+import { type Failure, KaosError } from './errors.ts'
+import { isName, keyOf, keyOfCause, parseEffectId, rootTaskId } from './ids.ts'
+import type { Json } from './json.ts'
+import { MESSAGE_LIMITS } from './limits.ts'
+import { type Party, parseMailSubject } from './subjects.ts'
+import { readTrace, type TraceContext } from './trace.ts'
+
+/** Readers ignore fields they do not know and refuse a higher version. */
+export const MESSAGE_VERSION = 1
+
+export const HEADERS = {
+  version: 'Kaos-V',
+  /** The logical id of one of our own messages: the same when it is sent again. */
+  id: 'Kaos-Id',
+  /** On an entry: its id. */
+  slot: 'Kaos-Slot',
+  /** On an entry: `<host id>.<append counter>`. Ownership looks at the host id. */
+  writer: 'Kaos-Writer',
+  /** On an entry: stream sequence of the last entry with a snapshot before it, 0 for none. */
+  snap: 'Kaos-Snap',
+  key: 'Kaos-Key',
+  cause: 'Kaos-Cause',
+  messageId: 'Nats-Msg-Id',
+} as const
+
+/** A body that lies as a blob in its sender's store, because it is larger than a message may carry. */
+export interface BlobRef {
+  readonly owner: Party
+  readonly to: Party
+  readonly task: string
+  readonly sha: string
+  readonly bytes: number
+}
+
+/** What a sender hands to the bus. `body` is JSON text or a task's plain text. */
+export interface Outgoing {
+  readonly subject: string
+  readonly body: string
+  /** Logical id, sent as Kaos-Id. */
+  readonly id: string
+  readonly headers?: readonly (readonly [string, string | number])[]
+  /** Where the body goes when it is too large for a message; absent for records that stay small. */
+  readonly overflow?: { readonly owner: Party; readonly to: Party; readonly task: string }
+  /** The message must be the first on its subject; one that is there already counts as sent. */
+  readonly once?: boolean
+}
+
+/** What came from the bus, before it is understood. */
+export interface Incoming {
+  readonly subject: string
+  readonly body: string
+  readonly header: (name: string) => string | undefined
+  /** `<stream sequence>-<server timestamp in ns>`: this physical message and no other. */
+  readonly delivery: string
+  /** Server time of the message, epoch ms. */
+  readonly sentAt: number
+}
+
+/** Mail for an actor. `id` is its cause: the logical id by which an input is decided once. */
+export type Mail = {
+  readonly id: string
+  readonly agent: string
+  readonly task: string
+  readonly from: Party
+  readonly trace: TraceContext
+} & (
+  | { readonly kind: 'task' | 'start'; readonly start: StartBody; readonly effect?: string }
+  | { readonly kind: 'reply'; readonly effect: string; readonly reply: ReplyBody }
+  | { readonly kind: 'signal'; readonly verb: string; readonly data: Json }
+)
+
+export interface StartBody {
+  readonly input: Json
+  readonly session?: string | undefined
+  readonly limits?: DoorLimits | undefined
+  /** Only in a delegation. */
+  readonly path?: readonly string[] | undefined
+  readonly context?: Json | undefined
+}
+
+export type ReplyBody =
+  | { readonly kind: 'result'; readonly value: Json; readonly usage?: Usage | undefined; readonly work?: Work | undefined }
+  | { readonly kind: 'error'; readonly failure: Failure; readonly usage?: Usage | undefined; readonly work?: Work | undefined }
+
+export interface CallBody {
+  readonly tool: string
+  readonly arguments: Json
+  /** Epoch ms after which the result is of no use. */
+  readonly deadlineAt?: number | undefined
+}
+
+/** What JSON.parse gave is JSON already; only its absence is a mistake. */
+const json = z.custom<Json>((value) => value !== undefined, 'missing')
+const count = z.int().min(0)
+const usageShape = z.object({ inputTokens: count, outputTokens: count, modelCalls: count, toolCalls: count })
+const workShape = z.object({ startedAt: z.number(), endedAt: z.number(), attempts: count, host: z.string() })
+const failureShape = z.object({ code: z.string(), message: z.string(), details: json.optional() })
+
+/** Limits as a sender states them: `seconds` from now, or as a parent hands them down: `deadlineAt`. */
+const doorLimitsShape = z.object({
+  steps: z.int().min(1).max(100).optional(),
+  toolCalls: z.int().min(0).max(100_000).optional(),
+  tokens: z.int().min(1).optional(),
+  seconds: z.number().positive().max(31_536_000).optional(),
+  deadlineAt: z.number().positive().optional(),
+  depth: z.int().min(0).max(32).optional(),
+  fanOut: z.int().min(1).max(256).optional(),
+})
+export type DoorLimits = z.infer<typeof doorLimitsShape>
+
+const startShape = z.object({
+  input: json,
+  session: z.string().min(1).max(256).optional(),
+  limits: doorLimitsShape.optional(),
+  path: z.array(z.string()).max(64).optional(),
+  context: json.optional(),
+})
+const replyShape = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('result'), value: json, usage: usageShape.optional(), work: workShape.optional() }),
+  z.object({ kind: z.literal('error'), failure: failureShape, usage: usageShape.optional(), work: workShape.optional() }),
+])
+const callShape = z.object({ tool: z.string().min(1), arguments: json, deadlineAt: z.number().optional() })
+const partyShape = z.object({ kind: z.enum(['agent', 'tool', 'user']), name: z.string().refine(isName, 'not a name') })
+const blobShape = z.object({
+  $blob: z.object({
+    owner: partyShape,
+    to: partyShape,
+    task: z.string(),
+    sha: z.string().regex(/^[0-9a-f]{64}$/),
+    bytes: count.max(MESSAGE_LIMITS.bodyBytesMax),
+  }),
+})
+
+/** The schemas by message, for the published JSON Schema. */
+export const messageShapes = { start: startShape, reply: replyShape, call: callShape, blob: blobShape } as const
+
+/** The body of a message whose real body is a blob. */
+export function blobBody(ref: BlobRef): string {
+  return JSON.stringify({ $blob: ref })
+}
+
+/** The blob that a body stands for; undefined when the body is itself. */
+export function parseBlobBody(body: string): BlobRef | undefined {
+  if (!body.startsWith('{"$blob":')) return undefined
+  return read('blob', blobShape, body).$blob
+}
+
+export function limitsOf(door: DoorLimits | undefined, at: number): Partial<Limits> {
+  if (!door) return {}
+  const { seconds, deadlineAt, ...rest } = door
+  const until = [deadlineAt, seconds === undefined ? undefined : at + seconds * 1_000].filter((time) => time !== undefined)
+  return { ...(rest as Partial<Limits>), ...(until.length > 0 ? { deadlineAt: Math.min(...until) } : {}) }
+}
+
+/**
+ * Understands mail for an agent; `message.body` is the real body, not a blob reference. Throws `bad_message` or `unsupported_version` with
+ * the field and the value; such mail can never be decided.
+ */
+export function decodeMail(namespace: string, message: Incoming): Mail {
+  checkVersion(message)
+  const subject = parseMailSubject(message.subject)
+  if (!subject) throw new KaosError('bad_message', `subject "${message.subject}" is none that mail comes on`)
+  const { agent, from } = subject
+  const id = message.header(HEADERS.cause) || message.header(HEADERS.id) || message.delivery
+  const trace = readTrace(message.header, { namespace, agent, cause: id })
+  switch (subject.kind) {
+    case 'task':
+      return {
+        kind: 'task',
+        id,
+        agent,
+        from,
+        trace,
+        task: doorTask(namespace, agent, message, id),
+        start: parseDoorBody(message.body),
+      }
+    case 'start':
+      return {
+        kind: 'start',
+        id,
+        agent,
+        from,
+        trace,
+        task: subject.task,
+        effect: subject.task,
+        start: read('start', startShape, message.body),
+      }
+    case 'reply': {
+      const position = parseEffectId(subject.effect)
+      if (!position)
+        throw new KaosError('bad_message', `subject "${message.subject}" ends in "${subject.effect}", which is no effect id`)
+      const reply = read('reply', replyShape, message.body) as ReplyBody
+      return { kind: 'reply', id: subject.effect, agent, from, trace, task: position.task, effect: subject.effect, reply }
+    }
+    case 'signal': {
+      const data = message.body === '' ? null : read('signal', json, message.body)
+      return { kind: 'signal', id, agent, from, trace, task: subject.task, verb: subject.verb, data }
+    }
+  }
+}
+
+/** The task that a door message begins or began, known even when its body cannot be read. */
+export function doorTask(namespace: string, agent: string, message: Incoming, cause: string): string {
+  const given = message.header(HEADERS.key) || message.header(HEADERS.messageId)
+  return rootTaskId(agent, given ? keyOf(namespace, agent, given) : keyOfCause(namespace, agent, cause))
+}
+
+/** A body that starts with `{` must be valid JSON; all else is the task's text. */
+export function parseDoorBody(body: string): StartBody {
+  if (!body.trimStart().startsWith('{')) {
+    if (body.trim() === '') throw new KaosError('bad_message', 'the task is empty: send text, or JSON with a field "input"')
+    return { input: body }
+  }
+  const { path: _path, context: _context, ...start } = read('task', startShape, body)
+  return start
+}
+
+export function decodeCall(message: Incoming): CallBody {
+  checkVersion(message)
+  return read('call', callShape, message.body)
+}
+
+/** A stored record of ours. */
+export function decodeReply(body: string): ReplyBody {
+  return read('reply', replyShape, body) as ReplyBody
+}
+
+export function checkVersion(message: Pick<Incoming, 'header' | 'subject'>): void {
+  const version = message.header(HEADERS.version)
+  if (version === undefined || version === '') return
+  if (!/^\d{1,4}$/.test(version))
+    throw new KaosError('bad_message', `header ${HEADERS.version} is "${version.slice(0, 40)}", not a number`)
+  if (Number(version) > MESSAGE_VERSION) {
+    throw new KaosError(
+      'unsupported_version',
+      `the message on "${message.subject}" has version ${version}; this program reads up to ${MESSAGE_VERSION}`,
+    )
+  }
+}
+
+function read<T>(what: string, shape: z.ZodType<T>, body: string): T {
+  let value: unknown
+  try {
+    value = JSON.parse(body)
+  } catch (error) {
+    throw new KaosError('bad_message', `the ${what} is not valid JSON: ${(error as Error).message}`, { cause: error })
+  }
+  const result = shape.safeParse(value)
+  if (result.success) return result.data
+  const [issue] = result.error.issues
+  const path = issue?.path.join('.') || 'body'
+  const given = issue?.path.reduce<unknown>((at, key) => (at as { [key: PropertyKey]: unknown } | undefined)?.[key], value)
+  throw new KaosError(
+    'bad_message',
+    `the ${what} cannot be read: field "${path}" is ${shown(given)}: ${issue?.message ?? 'invalid'}`,
+  )
+}
+
+function shown(value: unknown): string {
+  return value === undefined ? 'missing' : JSON.stringify(value).slice(0, 100)
+}

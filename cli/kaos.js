@@ -1,0 +1,21 @@
+#!/usr/bin/env node
+// Starts the kaos command on a Node that runs TypeScript as it is. Plain JavaScript, so that an old Node can read it and say so.
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const major = Number(process.versions.node.split('.')[0])
+const local = fileURLToPath(new URL('../node_modules/.bin/node', import.meta.url))
+
+if (major >= 24) {
+  await import('./main.ts')
+} else if (existsSync(local)) {
+  const child = spawn(local, process.argv.slice(1), { stdio: 'inherit' })
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
+  child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 1)))
+} else {
+  console.error(
+    `kaos needs Node 24 or newer and this is Node ${process.versions.node}: install Node 24, then run the command again.`,
+  )
+  process.exit(2)
+}

@@ -1,0 +1,50 @@
+/** The log: pino, JSON on a pipe and readable on a terminal, always on stderr so that stdout stays the command's answer. */
+import { destination, type Logger, pino } from 'pino'
+import { redact } from './redact.ts'
+
+export type { Logger }
+
+export const LOG_LEVELS = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARNING: 'warn', ERROR: 'error' } as const
+
+/** Fields that put a line beside its trace: `trace_id` and `span_id` are W3C ids in hex. */
+export interface LogFields {
+  readonly trace_id?: string
+  readonly span_id?: string
+  readonly agent?: string
+  readonly task?: string
+}
+
+/**
+ * The level comes from LOG_LEVEL, else AGENT_LOG_LEVEL (TRACE, DEBUG, INFO, WARNING, ERROR; default INFO). Secrets are redacted in the
+ * finished line, so that no field or nested error can carry one past.
+ */
+export async function createLog(
+  options: { readonly env?: NodeJS.ProcessEnv; readonly terminal?: boolean } = {},
+): Promise<Logger> {
+  const env = options.env ?? process.env
+  const wanted = (env.LOG_LEVEL ?? env.AGENT_LOG_LEVEL ?? 'INFO').toUpperCase()
+  const level = wanted in LOG_LEVELS ? LOG_LEVELS[wanted as keyof typeof LOG_LEVELS] : 'info'
+  const stream = (options.terminal ?? process.stderr.isTTY) ? await prettyStream() : destination({ dest: 2, sync: true })
+  const log = pino(
+    {
+      level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      serializers: { err: pino.stdSerializers.err },
+    },
+    { write: (line: string) => void stream.write(redact(line)) },
+  )
+  if (!(wanted in LOG_LEVELS)) log.warn({ given: wanted, allowed: Object.keys(LOG_LEVELS) }, 'unknown log level, using INFO')
+  return log
+}
+
+/** For tests and for callers that have nothing to say. */
+export function silentLog(): Logger {
+  return pino({ level: 'silent' })
+}
+
+async function prettyStream() {
+  const { default: pretty } = await import('pino-pretty')
+  return pretty({ destination: 2, sync: true, colorize: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' })
+}

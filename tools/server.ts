@@ -1,0 +1,263 @@
+/**
+ * Serves one tool server's calls from the bus. A call that comes again is answered from the record: before any run the server claims the
+ * effect, after it the reply is stored on the claim, and only then it is sent. The ack comes last.
+ */
+import type { Bus, Clock, Delivery, Subscription } from '../bus/contracts.ts'
+import type { ToolDescription } from '../bus/wire/catalog.ts'
+import { type Failure, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
+import { isTaskId, parseEffectId } from '../bus/wire/ids.ts'
+import { sha256 } from '../bus/wire/json.ts'
+import { DELIVERY_LIMITS, MESSAGE_LIMITS } from '../bus/wire/limits.ts'
+import {
+  blobBody,
+  type CallBody,
+  decodeCall,
+  HEADERS,
+  type Incoming,
+  parseBlobBody,
+  type ReplyBody,
+} from '../bus/wire/message.ts'
+import { type Party, parseCallSubject, partyText, type Subjects, subjectsOf, toolParty } from '../bus/wire/subjects.ts'
+import type { Logger } from '../telemetry/log.ts'
+import type { ToolSession } from './session.ts'
+
+export const TOOL_CRASH_POINTS = ['before-run', 'after-begun', 'after-run', 'after-done', 'after-reply'] as const
+export type ToolCrashPoint = (point: (typeof TOOL_CRASH_POINTS)[number], effect: string) => Promise<void> | undefined
+
+export interface ToolServerOptions {
+  readonly bus: Bus
+  readonly server: string
+  readonly session: Pick<ToolSession, 'call' | 'list'>
+  readonly identity: { readonly id: string; nextWriter(): string }
+  readonly clock: Clock
+  readonly log: Logger
+  readonly crash: ToolCrashPoint
+  /** Longest time of one call; default 60 s. */
+  readonly timeoutMs?: number
+  readonly slots?: number
+}
+
+export interface ToolService {
+  stop(graceMs: number): Promise<void>
+}
+
+/** The claim on an effect, as it stands in `done` until the reply replaces it. */
+interface Claim {
+  readonly begun: { readonly host: string; readonly at: number }
+}
+
+const TIMEOUT_MS = 60_000
+const HELD_RETRY_MS = 1_000
+
+export function serveTools(options: ToolServerOptions): ToolService {
+  const { bus, server, identity } = options
+  const party = toolParty(server)
+  const running = new Map<string, AbortController>()
+  const jobs = new Set<Promise<void>>()
+  const calls = new Calls(options, running)
+  const subscriptions: Subscription[] = [
+    bus.liveness.serve(party, identity.id, (effect) => running.has(effect)),
+    bus.mailbox.open({ kind: 'call', tool: server }, options.slots ?? DELIVERY_LIMITS.callSlots, (delivery) => {
+      const job = calls.take(delivery).finally(() => jobs.delete(job))
+      jobs.add(job)
+    }),
+  ]
+  return {
+    async stop(graceMs) {
+      const [liveness, pull] = subscriptions
+      await pull!.stop()
+      const deadline = new Promise<void>((resolve) => setTimeout(resolve, graceMs).unref())
+      await Promise.race([Promise.allSettled(jobs), deadline])
+      for (const abort of running.values()) abort.abort()
+      await liveness!.stop()
+    },
+  }
+}
+
+class Calls {
+  private readonly options: ToolServerOptions
+  private readonly running: Map<string, AbortController>
+  private readonly subjects: Subjects
+
+  constructor(options: ToolServerOptions, running: Map<string, AbortController>) {
+    this.options = options
+    this.running = running
+    this.subjects = subjectsOf(options.bus.namespace)
+  }
+
+  /** Never rejects: whatever happens is judged here. */
+  async take(delivery: Delivery): Promise<void> {
+    const call = parseCallSubject(delivery.message.subject)
+    if (call && this.running.has(call.effect)) return delivery.nak(HELD_RETRY_MS)
+    const abort = new AbortController()
+    try {
+      if (!call || !parseEffectId(call.effect))
+        throw new KaosError('bad_message', `subject "${delivery.message.subject}" names no effect`)
+      this.running.set(call.effect, abort)
+      await this.options.crash('before-run', call.effect)
+      const message = await this.withBody(delivery.message, call.from)
+      const reply = await this.settle(call, message, abort.signal)
+      if (reply === 'held') return delivery.nak(HELD_RETRY_MS)
+      await this.options.bus.post.send({
+        subject: this.subjects.reply(call.from.name, toolParty(this.options.server), call.effect),
+        id: call.effect,
+        headers: traceOf(message),
+        body: reply,
+      })
+      await this.options.crash('after-reply', call.effect)
+      delivery.ack()
+    } catch (error) {
+      await this.judge(delivery, error)
+    } finally {
+      if (call && this.running.get(call.effect) === abort) this.running.delete(call.effect)
+    }
+  }
+
+  /** The body of the reply: from the record, or from a run that the claim made ours. */
+  private async settle(call: { from: Party; effect: string }, message: Incoming, signal: AbortSignal): Promise<string | 'held'> {
+    const { bus, server, identity, clock } = this.options
+    const { effect, from } = call
+    let expected = 0
+    for (;;) {
+      const claim: Claim = { begun: { host: identity.id, at: clock.now() } }
+      const begun = await bus.claims.put(server, effect, { text: JSON.stringify(claim), writer: identity.nextWriter(), expected })
+      if (begun !== 'lost') {
+        await this.options.crash('after-begun', effect)
+        const reply = await this.runCall(effect, message, signal)
+        await this.options.crash('after-run', effect)
+        const body = await this.toBody(reply, effect, from)
+        const done = await bus.claims.put(server, effect, { text: body, writer: identity.nextWriter(), expected: begun })
+        await this.options.crash('after-done', effect)
+        if (done !== 'lost') return body
+      }
+      const record = await bus.claims.read(server, effect)
+      if (!record) throw new KaosError('no_progress', `the claim on effect "${effect}" is not readable yet`)
+      if (!record.text.startsWith('{"begun":')) return record.text
+      const holder = (JSON.parse(record.text) as Claim).begun.host
+      if (holder !== identity.id && (await bus.liveness.asks(toolParty(server), holder, effect))) return 'held'
+      if (await this.mayRepeat(message)) {
+        expected = record.sequence
+        continue
+      }
+      const failure: Failure = {
+        code: 'indeterminate',
+        message: `the tool server died while effect "${effect}" ran, and its tool is neither idempotent nor read-only`,
+      }
+      const body = JSON.stringify({ kind: 'error', failure } satisfies ReplyBody)
+      if (
+        (await bus.claims.put(server, effect, { text: body, writer: identity.nextWriter(), expected: record.sequence })) !==
+        'lost'
+      )
+        return body
+    }
+  }
+
+  /** Runs the tool. A failure is a reply too. */
+  private async runCall(effect: string, message: Incoming, signal: AbortSignal): Promise<ReplyBody> {
+    const { clock, identity, session } = this.options
+    const startedAt = clock.now()
+    const finish = () => ({
+      usage: { inputTokens: 0, outputTokens: 0, modelCalls: 0, toolCalls: 1 },
+      work: { startedAt, endedAt: clock.now(), attempts: 1, host: identity.id },
+    })
+    try {
+      const call = decodeCall(message)
+      const timeoutMs = this.timeLeft(call, startedAt)
+      const { value, isError } = await session.call({
+        tool: call.tool,
+        arguments: call.arguments as { [key: string]: never },
+        timeoutMs,
+        signal,
+        idempotencyKey: effect,
+        traceparent: message.header('traceparent') ?? '',
+        ...(message.header('tracestate') && { tracestate: message.header('tracestate')! }),
+      })
+      if (!isError) return { kind: 'result', value, ...finish() }
+      const text = typeof value === 'string' ? value : JSON.stringify(value)
+      return { kind: 'error', failure: { code: 'tool_failed', message: text }, ...finish() }
+    } catch (error) {
+      return { kind: 'error', failure: toFailure(error, 'tool_failed'), ...finish() }
+    }
+  }
+
+  private timeLeft(call: CallBody, now: number): number {
+    const timeoutMs = this.options.timeoutMs ?? TIMEOUT_MS
+    if (call.deadlineAt === undefined) return timeoutMs
+    if (call.deadlineAt <= now)
+      throw new KaosError('time_limit', `the task's time ended at ${new Date(call.deadlineAt).toISOString()}`)
+    return Math.min(timeoutMs, call.deadlineAt - now)
+  }
+
+  /** Whether a run that may have happened may happen again: the tool says so itself. */
+  private async mayRepeat(message: Incoming): Promise<boolean> {
+    const { tool } = decodeCall(message)
+    const tools: readonly ToolDescription[] = await this.options.session.list().catch(() => [])
+    const known = tools.find(({ name }) => name === tool)
+    return known !== undefined && (known.readOnlyHint || known.idempotentHint)
+  }
+
+  /** A reply too large for a message lies as a blob in our store, written before the reply is stored. */
+  private async toBody(reply: ReplyBody, effect: string, from: Party): Promise<string> {
+    const body = JSON.stringify(reply)
+    const bytes = Buffer.byteLength(body)
+    if (bytes <= MESSAGE_LIMITS.inlineBytesMax) return body
+    if (bytes > MESSAGE_LIMITS.bodyBytesMax) {
+      const failure: Failure = {
+        code: 'payload_too_large',
+        message: `the result has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`,
+      }
+      return JSON.stringify({ kind: 'error', failure } satisfies ReplyBody)
+    }
+    const owner = toolParty(this.options.server)
+    const sha = sha256(body)
+    const { task } = parseEffectId(effect)!
+    await this.options.bus.blobs.write(owner, from, task, sha, body)
+    return blobBody({ owner, to: from, task, sha, bytes })
+  }
+
+  private async withBody(message: Incoming, from: Party): Promise<Incoming> {
+    const ref = parseBlobBody(message.body)
+    if (!ref) return message
+    if (partyText(ref.owner) !== partyText(from) || !isTaskId(ref.task)) {
+      throw new KaosError(
+        'bad_message',
+        `the body refers to a blob of "${partyText(ref.owner)}", but its sender is "${partyText(from)}"`,
+      )
+    }
+    return { ...message, body: await this.options.bus.blobs.read(ref.owner, ref.to, ref.task, ref.sha) }
+  }
+
+  private async judge(delivery: Delivery, error: unknown): Promise<void> {
+    const { log, server } = this.options
+    const { message, count } = delivery
+    const fields = { server, subject: message.subject, delivery: message.delivery, count }
+    const delayMs = Math.min(DELIVERY_LIMITS.nakMaxMs, DELIVERY_LIMITS.nakMs * 2 ** Math.min(10, count - 1))
+    if (!(error instanceof KaosError) || isRetryable(error)) {
+      log[count > 5 || !(error instanceof KaosError) ? 'warn' : 'debug']({ ...fields, err: error }, 'a call is tried again')
+      return delivery.nak((error as Partial<KaosError>).retryAfterMs ?? delayMs)
+    }
+    log.error({ ...fields, code: error.code, reason: error.message }, 'a call cannot be processed; it is in the dead letters')
+    const failure = toFailure(error)
+    await this.options.bus.post
+      .send({
+        subject: this.subjects.dead(toolParty(server)),
+        id: `dead.${message.delivery}`,
+        body: message.body,
+        headers: [
+          [HEADERS.cause, message.header(HEADERS.id) || message.delivery],
+          ['Kaos-Dead-Subject', message.subject],
+          ['Kaos-Dead-Code', failure.code],
+          ['Kaos-Dead-Reason', failure.message.replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, 500)],
+        ],
+      })
+      .then(() => delivery.ack())
+      .catch(() => delivery.nak(delayMs))
+  }
+}
+
+function traceOf(message: Incoming): (readonly [string, string])[] {
+  return ['traceparent', 'tracestate', 'baggage'].flatMap((name) => {
+    const value = message.header(name)
+    return value ? [[name, value] as const] : []
+  })
+}
