@@ -1,0 +1,236 @@
+/** What a ModelAPI and an MCPServer mean on this machine: an endpoint, a process, a built-in runtime. Starts nothing, asks nothing. */
+import { readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import type { Agent } from './agent.ts'
+import { listOf } from './fields.ts'
+import type { System } from './load.ts'
+import { nearestTo } from './loading/nearest.ts'
+import type { McpServer } from './mcp-server.ts'
+import type { ModelApi } from './model-api.ts'
+import { providerBaseUrl, upstreamModel } from './model-provider.ts'
+import { ManifestError } from './problem.ts'
+import { localRuntimes, ParamsError, parseStdioParams, parseUrlParams, podRuntimes } from './tool-runtime.ts'
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+export const ollamaUrl = 'http://127.0.0.1:11434'
+const openAiUrl = 'https://api.openai.com/v1'
+
+export type ModelResolution =
+  | {
+      readonly kind: 'endpoint'
+      /** Base of an OpenAI-compatible API, such as "https://api.openai.com/v1": `/chat/completions` comes after it. */
+      readonly url: string
+      /** The model's name as this API knows it. */
+      readonly model: string
+      /** A function, so that no log and no JSON can show it. Absent: the API wants none. */
+      readonly apiKey?: () => string
+      /** One sentence for people. */
+      readonly why: string
+    }
+  | { readonly kind: 'offline'; readonly why: string }
+
+export interface ModelSurroundings {
+  readonly env: Environment
+  /** Whether an Ollama answers on 127.0.0.1:11434. */
+  readonly ollamaAnswers: boolean
+  /** Models that this Ollama has (its `/api/tags`). Absent: unknown, the declared model is taken. */
+  readonly ollamaModels?: readonly string[]
+  /** Text of a file, undefined when there is none; a relative path counts from the working directory. For tests. */
+  readonly readText?: (path: string) => string | undefined
+}
+
+/**
+ * Where an agent's model answers. The most deliberate statement wins:
+ *
+ * 1. `MODEL_API_URL` (with `MODEL_NAME`, `MODEL_API_KEY`): says "all agents, here", whatever the manifests say.
+ * 2. The ModelAPI's own `apiBase`, or its `provider` together with an `apiKey`: says where this very model answers. It wins over
+ *    `OPENAI_API_KEY`, which many shells carry for other reasons, and which must not be sent to an address it was not meant for.
+ * 3. `OPENAI_API_KEY` (with `OPENAI_BASE_URL`, `OPENAI_MODEL`).
+ * 4. An Ollama on this machine: with the hosted model, else with the agent's, else (mode Proxy) with the first that it has.
+ * 5. The offline model.
+ *
+ * Where an API is asked directly, a provider before the model's name is taken off ("openai/gpt-4o-mini" is asked for as "gpt-4o-mini"), as
+ * KAOS's proxy does; an address from a variable may be such a proxy, so there the name is sent as the agent has it.
+ *
+ * A key is `value`, or comes by reference from the variable `KAOS_SECRET_<NAME>_<KEY>` (upper case, `_` for all else), else from the file
+ * `.kaos/secrets/<name>/<key>`. Throws ManifestError when neither is there, or an address cannot be read.
+ */
+export function resolveModel(system: Pick<System, 'modelAPIs'>, agent: Agent, surroundings: ModelSurroundings): ModelResolution {
+  const { env } = surroundings
+  const api = modelApiOf(system, agent)
+  const proxy = api.spec.proxyConfig
+  const model = upstreamModel(agent.spec.model, proxy?.provider)
+
+  if (env.MODEL_API_URL) {
+    const url = baseUrl(env.MODEL_API_URL, () => refuse(agent, '', env.MODEL_API_URL, 'a URL in the variable MODEL_API_URL'))
+    return {
+      kind: 'endpoint',
+      url,
+      model: env.MODEL_NAME || agent.spec.model,
+      ...keyOf(env.MODEL_API_KEY),
+      why: 'MODEL_API_URL is set',
+    }
+  }
+  const declared = proxy?.apiBase ?? (proxy?.apiKey ? providerBaseUrl(proxy.provider) : undefined)
+  if (declared !== undefined) {
+    const url = baseUrl(declared, () => refuse(api, 'spec.proxyConfig.apiBase', declared, 'a URL'))
+    const why = `ModelAPI "${api.metadata.name}" names ${proxy?.apiBase ? new URL(url).host : `the provider ${proxy?.provider}`}`
+    return { kind: 'endpoint', url, model, ...keyOf(declaredKey(api, surroundings)), why }
+  }
+  if (env.OPENAI_API_KEY) {
+    const given = env.OPENAI_BASE_URL || openAiUrl
+    const url = baseUrl(given, () => refuse(agent, '', given, 'a URL in the variable OPENAI_BASE_URL'))
+    const name = env.OPENAI_MODEL || (env.OPENAI_BASE_URL ? agent.spec.model : model)
+    return { kind: 'endpoint', url, model: name, ...keyOf(env.OPENAI_API_KEY), why: 'OPENAI_API_KEY is set' }
+  }
+  if (surroundings.ollamaAnswers) return resolveOllama(api, model, surroundings)
+  return {
+    kind: 'offline',
+    why: 'neither MODEL_API_URL nor OPENAI_API_KEY is set, the ModelAPI names no address, and no Ollama answers on 127.0.0.1:11434',
+  }
+}
+
+export type ToolServerResolution =
+  | { readonly runtime: 'calculator' }
+  | { readonly runtime: 'echo' }
+  | {
+      readonly runtime: 'stdio'
+      readonly command: string
+      readonly args: readonly string[]
+      /** Beyond the basics that every process gets (PATH, HOME and the like). May hold secrets: not for logs. */
+      readonly env: Readonly<Record<string, string>>
+      readonly cwd: string
+    }
+  | {
+      readonly runtime: 'url'
+      readonly url: string
+      /** May hold secrets: not for logs. */
+      readonly headers: Readonly<Record<string, string>>
+    }
+
+export interface ToolServerSurroundings {
+  readonly env: Environment
+  /** Working directory of a `stdio` server. Default: the folder of its manifest. */
+  readonly folder?: string
+}
+
+/** How an MCPServer runs on this machine. Throws ManifestError when it cannot, or when a variable that it names is not set. */
+export function resolveToolServer(server: McpServer, { env, folder }: ToolServerSurroundings): ToolServerResolution {
+  const { runtime, params } = server.spec
+  const variable = (name: string): string =>
+    env[name] ?? refuse(server, 'spec.params', undefined, `a value in the variable ${name}, which params names`)
+  try {
+    switch (runtime) {
+      case 'calculator':
+      case 'echo':
+        return { runtime }
+      case 'stdio': {
+        const { command, args, env: own, passEnv } = parseStdioParams(params)
+        const passed = Object.fromEntries(passEnv.map((name) => [name, variable(name)]))
+        return { runtime, command, args, env: { ...passed, ...own }, cwd: folder ?? dirname(server.source.file) }
+      }
+      case 'url': {
+        const { url, headersFromEnv } = parseUrlParams(params)
+        return {
+          runtime,
+          url,
+          headers: Object.fromEntries(Object.entries(headersFromEnv).map(([header, name]) => [header, variable(name)])),
+        }
+      }
+      default:
+        return refuse(server, 'spec.runtime', runtime, notHere(runtime), nearestTo(runtime, localRuntimes))
+    }
+  } catch (error) {
+    if (error instanceof ParamsError) return refuse(server, 'spec.params', undefined, error.message)
+    throw error
+  }
+}
+
+function resolveOllama(api: ModelApi, asked: string, { ollamaModels }: ModelSurroundings): ModelResolution {
+  const hosted = api.spec.hostedConfig?.model
+  const model = hosted ?? asked
+  const answers = `an Ollama answers on ${new URL(ollamaUrl).host}`
+  const endpoint = { kind: 'endpoint', url: `${ollamaUrl}/v1` } as const
+  // Ollama lists "llama3.2:latest" and answers for "llama3.2" too.
+  if (!ollamaModels || ollamaModels.some((tag) => tag === model || tag === `${model}:latest`))
+    return { ...endpoint, model, why: answers }
+  const [first] = ollamaModels
+  if (hosted === undefined && first !== undefined)
+    return { ...endpoint, model: first, why: `${answers}; it has no "${model}", so "${first}" is asked` }
+  return { kind: 'offline', why: `${answers}, but it has no "${model}" ("ollama pull ${model}" gets it)` }
+}
+
+function modelApiOf(system: Pick<System, 'modelAPIs'>, agent: Agent): ModelApi {
+  const found = system.modelAPIs.find(
+    ({ metadata }) => metadata.name === agent.spec.modelAPI && metadata.namespace === agent.metadata.namespace,
+  )
+  return found ?? refuse(agent, 'spec.modelAPI', agent.spec.modelAPI, 'a ModelAPI of its namespace')
+}
+
+function keyOf(key: string | undefined): { apiKey?: () => string } {
+  return key ? { apiKey: () => key } : {}
+}
+
+function declaredKey(api: ModelApi, { env, readText = readTextFile }: ModelSurroundings): string | undefined {
+  const { value, valueFrom } = api.spec.proxyConfig?.apiKey ?? {}
+  const field = valueFrom?.secretKeyRef ? 'secretKeyRef' : 'configMapKeyRef'
+  const ref = valueFrom?.[field]
+  if (value !== undefined || ref === undefined) return value
+  const variable = `KAOS_SECRET_${upperSnake(ref.name)}_${upperSnake(ref.key)}`
+  const file = join('.kaos', 'secrets', ref.name, ref.key)
+  // A key may be written with dots only, which would name a folder above.
+  const key = env[variable] || (/^\.+$/.test(ref.key) ? undefined : readText(file)?.trim())
+  if (key || ref.optional) return key || undefined
+  const allowed = `the key in the variable ${variable}, or in the file ${file}`
+  return refuse(api, `spec.proxyConfig.apiKey.valueFrom.${field}`, undefined, allowed)
+}
+
+/** The base with its version: "http://host:4000" and "http://gateway/team/models" get "/v1", "https://host/v1beta/openai" has one. */
+function baseUrl(given: string, refuseIt: () => never): string {
+  const url = URL.parse(given)
+  if (!url || !/^https?:$/.test(url.protocol)) return refuseIt()
+  const path = url.pathname.replace(/\/+$/, '')
+  url.pathname = path.split('/').some((segment) => /^v\d/.test(segment)) ? path : `${path}/v1`
+  return url.href.replace(/\/$/, '')
+}
+
+function upperSnake(text: string): string {
+  return text.toUpperCase().replace(/[^A-Z0-9]/g, '_')
+}
+
+function readTextFile(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+function notHere(runtime: string): string {
+  const runs = `${listOf(localRuntimes)} on this machine`
+  return (podRuntimes as readonly string[]).includes(runtime) ? `${runs}; "${runtime}" needs a pod in a cluster` : runs
+}
+
+function refuse(
+  resource: Agent | McpServer | ModelApi,
+  path: string,
+  value: string | undefined,
+  allowed: string,
+  nearest?: string,
+): never {
+  const given = value === undefined ? 'nothing' : JSON.stringify(value)
+  throw new ManifestError([
+    {
+      ...resource.source,
+      column: 1,
+      resource: `${resource.kind} ${resource.metadata.name}`,
+      path,
+      given,
+      allowed,
+      ...(nearest === undefined ? {} : { nearest }),
+      message: `given ${given}, allowed: ${allowed}${nearest === undefined ? '' : `; did you mean "${nearest}"?`}`,
+    },
+  ])
+}

@@ -1,0 +1,37 @@
+/** The kind MCPServer: tools that agents may call. The one definition of its fields, defaults and bounds. */
+import { z } from 'zod'
+import { containerSchema, gatewayRouteSchema, podSpecSchema } from './container.ts'
+import { type Declared, type DeepReadonly, nameCharsMax, resourceSchema } from './metadata.ts'
+import { withRules } from './rules.ts'
+import { telemetrySchema } from './telemetry.ts'
+import { checkParams } from './tool-runtime.ts'
+
+export const mcpServerSpecSchema = withRules(
+  z.strictObject({
+    runtime: z
+      .string()
+      .min(1)
+      .describe(
+        'What runs the tools: calculator or echo (built in), stdio (a command line), url (an MCP server elsewhere), custom (container.image), or another runtime of the installation.',
+      ),
+    params: z
+      .string({
+        error: (issue) => (issue.input === undefined ? undefined : 'text; write a mapping as text too, below "params: |"'),
+      })
+      .optional()
+      .describe(
+        'What the runtime needs. stdio: a command line, or YAML with command, args, env and passEnv. url: the URL, or YAML with url and headersFromEnv.',
+      ),
+    serviceAccountName: z.string().min(1).optional().describe('ServiceAccount of its pod. Unset: the one of the namespace.'),
+    telemetry: telemetrySchema.optional().describe('What is exported about its work.'),
+    gatewayRoute: gatewayRouteSchema.optional().describe('Its HTTP route.'),
+    container: containerSchema.optional().describe('Changes to its container.'),
+    podSpec: podSpecSchema.optional().describe('Changes to its pod: a PodSpec that is merged over the generated one.'),
+  }),
+  [{ fields: ['params', 'runtime'], check: ({ runtime, params }) => checkParams(runtime, params) }],
+)
+
+export const mcpServerSchema = resourceSchema('MCPServer', nameCharsMax, mcpServerSpecSchema)
+
+export type McpServerSpec = DeepReadonly<z.output<typeof mcpServerSpecSchema>>
+export type McpServer = Declared<z.output<typeof mcpServerSchema>>
