@@ -11,6 +11,8 @@ import type { ModelClient } from './endpoint.ts'
 /** Where an agent's model is. The key is a function, so that nothing that is printed holds it. */
 export interface ModelPlace {
   readonly url: string
+  /** The model's name as this endpoint knows it; absent: as the agent declares it. */
+  readonly model?: string
   readonly apiKey?: (() => string | undefined) | undefined
 }
 
@@ -29,7 +31,7 @@ export function modelEffect(client: ModelClient, place: ModelPlace, clock: Clock
       const answer = await client.complete({
         url: place.url,
         ...(place.apiKey && { apiKey: place.apiKey }),
-        body: request,
+        body: place.model === undefined ? request : { ...request, model: place.model },
         idempotencyKey: id,
         traceparent: formatTraceparent(trace.traceId, spanIdOf(trace.traceId, id), trace.flags),
         ...(trace.tracestate && { tracestate: trace.tracestate }),
@@ -44,7 +46,12 @@ export function modelEffect(client: ModelClient, place: ModelPlace, clock: Clock
           text = ''
         },
       })
-      const value: ModelValue = { text: answer.text, toolCalls: answer.toolCalls, finishReason: answer.finishReason, model: answer.model }
+      const value: ModelValue = {
+        text: answer.text,
+        toolCalls: answer.toolCalls,
+        finishReason: answer.finishReason,
+        model: answer.model,
+      }
       return {
         value: value as unknown as Json,
         usage: { ...answer.usage, modelCalls: 1, toolCalls: 0 },
