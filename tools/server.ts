@@ -24,6 +24,17 @@ import type { ToolSession } from './session.ts'
 export const TOOL_CRASH_POINTS = ['before-run', 'after-begun', 'after-run', 'after-done', 'after-reply'] as const
 export type ToolCrashPoint = (point: (typeof TOOL_CRASH_POINTS)[number], effect: string) => Promise<void> | undefined
 
+/** Kills this process with SIGKILL at the point that KAOS_CRASH_AT names: `<point>` or `<point>:<hit>`. For tests. */
+export function crashFromEnv(env: NodeJS.ProcessEnv): ToolCrashPoint {
+  const [wanted, hit = '1'] = env.KAOS_CRASH_AT?.split(':') ?? []
+  let hits = 0
+  return (point) => {
+    if (point !== wanted || ++hits !== Number(hit)) return undefined
+    process.kill(process.pid, 'SIGKILL')
+    return new Promise(() => {})
+  }
+}
+
 export interface ToolServerOptions {
   readonly bus: Bus
   readonly server: string
@@ -176,6 +187,9 @@ class Calls {
       const text = typeof value === 'string' ? value : JSON.stringify(value)
       return { kind: 'error', failure: { code: 'tool_failed', message: text }, ...finish() }
     } catch (error) {
+      // We are stopping: that is no answer of the tool. The delivery goes back, and the claim says that the tool may have run.
+      if (signal.aborted)
+        throw new KaosError('no_progress', `the tool server stopped while effect "${effect}" ran`, { cause: error })
       return { kind: 'error', failure: toFailure(error, 'tool_failed'), ...finish() }
     }
   }
