@@ -1,0 +1,250 @@
+/**
+ * Takes mail from work queues by raw pulls, holds it with a sign of life every second, and answers the question whether this process holds a
+ * message. A message delivered again while it is in hand replaces its handle; nobody takes a second turn for it.
+ */
+import type { Msg, NatsConnection } from '@nats-io/transport-node'
+import type { Logger } from '../telemetry/log.ts'
+import { guarded, watchStatus } from './connection.ts'
+import type { Delivery, Liveness, Mailbox, MailConsumer, Subscription } from './contracts.ts'
+import { DELIVERY_LIMITS } from './wire/limits.ts'
+import type { Incoming } from './wire/message.ts'
+import { type Party, partyText, type Subjects, streamNames } from './wire/subjects.ts'
+
+const decoder = new TextDecoder()
+/** A pull whose end was never told, because its leader died: asked again this long after it should have ended. */
+const PULL_LOST_MS = 600
+const TICK_MS = 300
+
+export function createMailbox(connection: NatsConnection, inboxPrefix: string, subjects: Subjects, log: Logger): Mailbox {
+  const pulls = new Set<Pull>()
+  const beat = setInterval(() => {
+    for (const pull of pulls) pull.sayWorking()
+  }, DELIVERY_LIMITS.workingEveryMs).unref()
+  watchStatus(connection, { onClose: () => clearInterval(beat) })
+  let counter = 0
+  return {
+    open(consumer, slots, receive) {
+      const inbox = `${inboxPrefix}.m${(counter++).toString(36)}.${Math.random().toString(36).slice(2, 10)}`
+      const pull = new Pull({
+        connection,
+        inbox,
+        api: apiSubject(subjects, consumer),
+        party: partyOf(consumer),
+        slots,
+        receive,
+        log,
+      })
+      pulls.add(pull)
+      return { stop: () => pull.stop() }
+    },
+    holds(party, delivery) {
+      for (const pull of pulls) if (partyText(pull.party) === partyText(party) && pull.holds(delivery)) return true
+      return false
+    },
+  }
+}
+
+export function createLiveness(connection: NatsConnection, subjects: Subjects, log: Logger): Liveness {
+  return {
+    async asks(party, hostId, delivery) {
+      try {
+        const answer = await connection.request(subjects.host(party, hostId), delivery, { timeout: DELIVERY_LIMITS.livenessMs })
+        return answer.string() === 'held'
+      } catch {
+        return false // nobody there (503), or silent for too long
+      }
+    },
+    serve(party, hostId, holds): Subscription {
+      const callback = guarded((_error, message) => void message.respond(holds(message.string()) ? 'held' : 'free'), log)
+      const subscription = connection.subscribe(subjects.host(party, hostId), { callback })
+      return { stop: async () => subscription.unsubscribe() }
+    },
+  }
+}
+
+function apiSubject({ namespace }: Subjects, consumer: MailConsumer): string {
+  const stream =
+    consumer.kind === 'call' ? streamNames.toolMail(namespace, consumer.tool) : streamNames.agentMail(namespace, consumer.agent)
+  return `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer.kind}`
+}
+
+function partyOf(consumer: MailConsumer): Party {
+  return consumer.kind === 'call' ? { kind: 'tool', name: consumer.tool } : { kind: 'agent', name: consumer.agent }
+}
+
+interface PullOptions {
+  readonly connection: NatsConnection
+  readonly inbox: string
+  readonly api: string
+  readonly party: Party
+  readonly slots: number
+  readonly receive: (delivery: Delivery) => void
+  readonly log: Logger
+}
+
+/** One standing pull: never asks for more than there are free slots, and asks again when half of them are used. */
+class Pull {
+  readonly party: Party
+  private readonly options: PullOptions
+  private readonly held = new Map<string, HeldMessage>()
+  private readonly timer: NodeJS.Timeout
+  /** Messages asked for and not come yet. */
+  private asked = 0
+  private askedAt = 0
+  private isStopped = false
+
+  constructor(options: PullOptions) {
+    this.options = options
+    this.party = options.party
+    options.connection.subscribe(options.inbox, { callback: guarded((_error, message) => this.onMessage(message), options.log) })
+    // Pulls in flight die with their leader or connection, and nobody says so.
+    this.timer = setInterval(() => {
+      if (Date.now() - this.askedAt > DELIVERY_LIMITS.pullExpiresMs + PULL_LOST_MS) this.asked = 0
+      this.ask()
+    }, TICK_MS).unref()
+    watchStatus(options.connection, {
+      onReconnect: () => {
+        this.asked = 0
+        this.ask()
+      },
+    })
+    this.ask()
+  }
+
+  holds(delivery: string): boolean {
+    return this.held.has(delivery)
+  }
+
+  sayWorking(): void {
+    for (const message of this.held.values()) message.working()
+  }
+
+  async stop(): Promise<void> {
+    this.isStopped = true
+    clearInterval(this.timer)
+  }
+
+  private ask(): void {
+    if (this.isStopped || this.options.connection.isClosed()) return
+    const free = this.options.slots - this.held.size
+    const batch = free - this.asked
+    if (batch <= 0 || this.asked > free / 2) return
+    this.asked += batch
+    this.askedAt = Date.now()
+    const request = JSON.stringify({ batch, expires: DELIVERY_LIMITS.pullExpiresMs * 1e6 })
+    this.options.connection.publish(this.options.api, request, { reply: this.options.inbox })
+  }
+
+  private onMessage(message: Msg): void {
+    if (!message.reply?.startsWith('$JS.ACK.')) {
+      this.onStatus(message)
+      return
+    }
+    this.asked = Math.max(0, this.asked - 1)
+    const info = parseAck(message.reply)
+    const inHand = this.held.get(info.delivery)
+    if (inHand) {
+      inHand.replace(message.reply, info.count)
+      return
+    }
+    if (this.isStopped) {
+      this.options.connection.publish(message.reply, '-NAK')
+      return
+    }
+    const held = new HeldMessage(this.options.connection, toIncoming(message, info), message.reply, info.count, () => {
+      this.held.delete(info.delivery)
+      this.ask()
+    })
+    this.held.set(info.delivery, held)
+    this.options.receive(held)
+    this.ask()
+  }
+
+  /** A pull ended: its time is over, or its server is. What it still owed is not coming. */
+  private onStatus(message: Msg): void {
+    const code = message.headers?.code ?? 0
+    if (code === 100 || code === 0) return
+    const owed = Number(message.headers!.get('Nats-Pending-Messages') || 0)
+    this.asked = code === 408 && owed > 0 ? Math.max(0, this.asked - owed) : 0
+    // 503: no server has the consumer now; the timer asks again.
+    if (code !== 503) this.ask()
+  }
+}
+
+class HeldMessage implements Delivery {
+  readonly message: Incoming
+  count: number
+  private readonly connection: NatsConnection
+  private readonly forget: () => void
+  private reply: string
+  private aliveAt = Date.now()
+  private isEnded = false
+
+  constructor(connection: NatsConnection, message: Incoming, reply: string, count: number, forget: () => void) {
+    this.connection = connection
+    this.message = message
+    this.reply = reply
+    this.count = count
+    this.forget = forget
+  }
+
+  replace(reply: string, count: number): void {
+    this.reply = reply
+    this.count = count
+    this.aliveAt = Date.now()
+  }
+
+  working(): void {
+    this.tell('+WPI')
+    this.aliveAt = Date.now()
+  }
+
+  ack(): void {
+    this.end(() => this.tell('+ACK'))
+  }
+
+  nak(delayMs: number): void {
+    // After ack_wait without a sign of life somebody else holds it, and our nak would give it to a third.
+    const isStale = Date.now() - this.aliveAt > DELIVERY_LIMITS.ackWaitMs
+    this.end(() => isStale || this.tell(`-NAK {"delay":${Math.round(delayMs * 1e6)}}`))
+  }
+
+  release(): void {
+    this.end(() => {})
+  }
+
+  private end(tell: () => void): void {
+    if (this.isEnded) return
+    this.isEnded = true
+    tell()
+    this.forget()
+  }
+
+  private tell(what: string): void {
+    if (!this.connection.isClosed()) this.connection.publish(this.reply, what)
+  }
+}
+
+interface AckInfo {
+  readonly count: number
+  readonly delivery: string
+  readonly sentAt: number
+}
+
+/** `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<timestamp>.<pending>`, with domain and account before the stream since 2.11 where they are known. */
+function parseAck(reply: string): AckInfo {
+  const tokens = reply.split('.')
+  const offset = tokens.length > 9 ? 2 : 0
+  const [count, sequence, , timestamp] = tokens.slice(4 + offset)
+  return { count: Number(count), delivery: `${sequence}-${timestamp}`, sentAt: Math.floor(Number(timestamp) / 1e6) }
+}
+
+function toIncoming(message: Msg, info: AckInfo): Incoming {
+  return {
+    subject: message.subject,
+    body: decoder.decode(message.data),
+    header: (name) => message.headers?.get(name) || undefined,
+    delivery: info.delivery,
+    sentAt: info.sentAt,
+  }
+}

@@ -1,0 +1,68 @@
+/** Opens the bus on NATS: two connections, one to work on and one to read journals on. */
+import type { NatsConnection } from '@nats-io/transport-node'
+import type { Logger } from '../telemetry/log.ts'
+import { createBlobs } from './blobs.ts'
+import { createCatalog } from './catalog.ts'
+import { connectBroker } from './connection.ts'
+import type { Bus } from './contracts.ts'
+import { createClaims, createJournal } from './journal.ts'
+import { createLiveness, createMailbox } from './mailbox.ts'
+import { createPost, Publisher } from './publish.ts'
+import { Reader } from './read.ts'
+import { createResults, createTraceIndex, type Results, type TraceIndex } from './results.ts'
+import type { BrokerSettings } from './settings.ts'
+import { type Party, partyText, type Subjects, subjectsOf } from './wire/subjects.ts'
+
+/** The bus, and what only clients and `kaos up` use of it. */
+export interface NatsBus extends Bus {
+  readonly connection: NatsConnection
+  readonly subjects: Subjects
+  readonly publisher: Publisher
+  readonly reader: Reader
+  readonly results: Results
+  readonly traces: TraceIndex
+}
+
+export interface OpenOptions {
+  readonly namespace: string
+  /** Who connects: it names the inboxes, so that a broker can tell identities apart. */
+  readonly as: Party
+  readonly log: Logger
+}
+
+/** Throws what `connectBroker` throws. */
+export async function openBus(settings: BrokerSettings, { namespace, as, log }: OpenOptions): Promise<NatsBus> {
+  const subjects = subjectsOf(namespace)
+  const inboxPrefix = `_INBOX.${namespace}.${partyText(as)}`
+  const [connection, readConnection] = await Promise.all([
+    connectBroker(settings, { name: `kaos ${partyText(as)}`, inboxPrefix, log }),
+    connectBroker(settings, { name: `kaos ${partyText(as)} reads`, inboxPrefix, log }),
+  ])
+  const publisher = new Publisher(connection, inboxPrefix, log)
+  const reader = new Reader(readConnection, inboxPrefix, log)
+  const blobs = createBlobs(publisher, reader, subjects)
+  return {
+    namespace,
+    subjects,
+    connection,
+    publisher,
+    reader,
+    journal: createJournal(publisher, reader, subjects),
+    claims: createClaims(publisher, reader, subjects),
+    blobs,
+    post: createPost(publisher, blobs),
+    mailbox: createMailbox(connection, inboxPrefix, subjects, log),
+    liveness: createLiveness(connection, subjects, log),
+    catalog: createCatalog(publisher, reader, subjects, log),
+    results: createResults(connection, reader, blobs, subjects, log),
+    traces: createTraceIndex(connection, reader, subjects),
+    progress: {
+      tell(subject, event) {
+        if (!connection.isClosed()) connection.publish(subject, JSON.stringify(event))
+      },
+    },
+    async close() {
+      await Promise.all([connection, readConnection].map((open) => open.close()))
+    },
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * Reads streams by direct get, in batches, over an inbox of its own. On a connection of its own too: a direct get runs in the read loop of
+ * its client at the server and holds up every publish of that connection (p99 277 ms against 6).
+ */
+import { randomBytes } from 'node:crypto'
+import type { Msg, NatsConnection } from '@nats-io/transport-node'
+import type { Logger } from '../telemetry/log.ts'
+import { guarded, watchStatus } from './connection.ts'
+import { KaosError } from './wire/errors.ts'
+import { READ_LIMITS } from './wire/limits.ts'
+
+export interface StoredMessage {
+  readonly subject: string
+  readonly sequence: number
+  /** Epoch ms. */
+  readonly at: number
+  readonly data: Uint8Array
+  readonly text: string
+  readonly header: (name: string) => string | undefined
+}
+
+/** Parts of the server's direct get request that are used. A query without `batch` or `multi_last` is answered by one message and no end mark. */
+export type Query =
+  | { readonly last_by_subj: string }
+  | { readonly seq: number; readonly next_by_subj: string; readonly batch: number }
+  | { readonly multi_last: readonly string[]; readonly batch?: number }
+
+interface Open {
+  readonly messages: StoredMessage[]
+  readonly isSingle: boolean
+  readonly until: number
+  readonly resolve: (messages: StoredMessage[]) => void
+  readonly reject: (error: Error) => void
+}
+
+const SWEEP_MS = 100
+const decoder = new TextDecoder()
+
+export class Reader {
+  private readonly connection: NatsConnection
+  private readonly inbox: string
+  private readonly open = new Map<string, Open>()
+  private readonly sweeper: NodeJS.Timeout
+  private counter = 0
+
+  constructor(connection: NatsConnection, inboxPrefix: string, log: Logger) {
+    this.connection = connection
+    this.inbox = `${inboxPrefix}.${randomBytes(8).toString('hex')}.g`
+    connection.subscribe(`${this.inbox}.*`, { callback: guarded((_error, message) => this.onMessage(message), log) })
+    this.sweeper = setInterval(() => this.sweep(), SWEEP_MS).unref()
+    watchStatus(connection, {
+      onDisconnect: () => this.failAll('the connection was lost'),
+      onClose: () => {
+        clearInterval(this.sweeper)
+        this.failAll('the connection is closed')
+      },
+    })
+  }
+
+  /** One answer, asked for during 15 s before it rejects with `read_failed`. */
+  get(stream: string, query: Query): Promise<readonly StoredMessage[]> {
+    return this.persist(`stream "${stream}"`, () =>
+      this.once(`$JS.API.DIRECT.GET.${stream}`, JSON.stringify(query), 'last_by_subj' in query),
+    )
+  }
+
+  /** All messages of one literal subject from a sequence on, page by page. */
+  async getAll(stream: string, subject: string, from: number): Promise<readonly StoredMessage[]> {
+    const all: StoredMessage[] = []
+    for (let seq = from; ; ) {
+      const page = await this.get(stream, { seq, next_by_subj: subject, batch: READ_LIMITS.batch })
+      all.push(...page)
+      if (page.length < READ_LIMITS.batch) return all
+      seq = page.at(-1)!.sequence + 1
+    }
+  }
+
+  /** The last message of a literal subject. It stands in the request's own subject, where the server can check who may ask. */
+  async getLast(stream: string, subject: string): Promise<StoredMessage | undefined> {
+    const [message] = await this.persist(`"${subject}"`, () => this.once(`$JS.API.DIRECT.GET.${stream}.${subject}`, '', true))
+    return message
+  }
+
+  private async persist<T>(what: string, attempt: () => Promise<T>): Promise<T> {
+    const deadline = Date.now() + READ_LIMITS.settleMs
+    for (let tries = 0; ; tries++) {
+      try {
+        return await attempt()
+      } catch (error) {
+        if (Date.now() > deadline)
+          throw new KaosError('read_failed', `could not read ${what}: ${(error as Error).message}`, { cause: error })
+        await new Promise((resolve) => setTimeout(resolve, Math.min(500, 20 * 2 ** Math.min(tries, 6))))
+      }
+    }
+  }
+
+  private once(apiSubject: string, body: string, isSingle: boolean): Promise<StoredMessage[]> {
+    return new Promise((resolve, reject) => {
+      const token = (this.counter++).toString(36)
+      this.open.set(token, { messages: [], isSingle, until: Date.now() + READ_LIMITS.deadlineMs, resolve, reject })
+      try {
+        this.connection.publish(apiSubject, body, { reply: `${this.inbox}.${token}` })
+      } catch (error) {
+        this.open.delete(token)
+        reject(error as Error)
+      }
+    })
+  }
+
+  private onMessage(message: Msg): void {
+    const token = message.subject.slice(this.inbox.length + 1)
+    const entry = this.open.get(token)
+    if (!entry) return
+    const code = message.headers?.code ?? 0
+    if (code === 0) {
+      entry.messages.push(toStored(message))
+      if (!entry.isSingle) return
+    }
+    this.open.delete(token)
+    if (code === 0 || code === 204 || code === 404) entry.resolve(entry.messages)
+    else entry.reject(new Error(`the server answered ${code} ${message.headers?.description ?? ''}`))
+  }
+
+  private sweep(): void {
+    const now = Date.now()
+    for (const [token, { until, reject }] of this.open) {
+      if (until > now) return
+      this.open.delete(token)
+      reject(new Error(`no answer in ${READ_LIMITS.deadlineMs} ms`))
+    }
+  }
+
+  private failAll(reason: string): void {
+    for (const { reject } of this.open.values()) reject(new Error(reason))
+    this.open.clear()
+  }
+}
+
+function toStored(message: Msg): StoredMessage {
+  const headers = message.headers!
+  return {
+    subject: headers.get('Nats-Subject'),
+    sequence: Number(headers.get('Nats-Sequence')),
+    at: Date.parse(headers.get('Nats-Time-Stamp')),
+    data: message.data,
+    get text() {
+      return decoder.decode(message.data)
+    },
+    header: (name) => headers.get(name) || undefined,
+  }
+}

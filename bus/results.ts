@@ -1,0 +1,103 @@
+/** What clients read: results of root tasks, the index of traces, and journals of whole trees. */
+import { jetstreamManager } from '@nats-io/jetstream'
+import type { NatsConnection } from '@nats-io/transport-node'
+import type { Logger } from '../telemetry/log.ts'
+import { guarded } from './connection.ts'
+import type { Blobs } from './contracts.ts'
+import type { Reader, StoredMessage } from './read.ts'
+import { parseBlobBody } from './wire/message.ts'
+import { type Subjects, streamNames } from './wire/subjects.ts'
+
+export interface Results {
+  /** The stored result, as JSON text; undefined while there is none. */
+  get(agent: string, key: string): Promise<string | undefined>
+  /** Waits for the result. Undefined after the deadline or when aborted. */
+  wait(
+    agent: string,
+    key: string,
+    options: { readonly deadlineMs: number; readonly signal?: AbortSignal },
+  ): Promise<string | undefined>
+}
+
+/** One record of the index: an actor of a trace. */
+export interface Indexed {
+  readonly traceId: string
+  readonly agent: string
+  readonly task: string
+  readonly text: string
+  readonly sequence: number
+}
+
+export interface TraceIndex {
+  /** All actors of a trace, in the order in which they were last written. */
+  actors(traceId: string): Promise<readonly Indexed[]>
+  /** The most recently written records, newest first. */
+  latest(count: number): Promise<readonly Indexed[]>
+}
+
+const POLL_MS = 1_000
+
+export function createResults(
+  connection: NatsConnection,
+  reader: Reader,
+  blobs: Blobs,
+  subjects: Subjects,
+  log: Logger,
+): Results {
+  async function withBody(text: string): Promise<string> {
+    const ref = parseBlobBody(text)
+    return ref ? await blobs.read(ref.owner, ref.to, ref.task, ref.sha) : text
+  }
+  async function get(agent: string, key: string): Promise<string | undefined> {
+    const message = await reader.getLast(streamNames.results, subjects.result(agent, key))
+    return message && withBody(message.text)
+  }
+  return {
+    get,
+    async wait(agent, key, { deadlineMs, signal }) {
+      let told: (() => void) | undefined
+      const subscription = connection.subscribe(subjects.result(agent, key), { callback: guarded(() => told?.(), log) })
+      const deadline = Date.now() + deadlineMs
+      try {
+        for (;;) {
+          // The subscription is only a hint: a message that came before it, or was lost with a connection, is found by reading.
+          const news = new Promise<void>((resolve) => {
+            told = resolve
+            setTimeout(resolve, Math.min(POLL_MS, Math.max(0, deadline - Date.now()))).unref()
+            signal?.addEventListener('abort', () => resolve(), { once: true })
+          })
+          const text = await get(agent, key)
+          if (text !== undefined || signal?.aborted || Date.now() >= deadline) return text
+          await news
+        }
+      } finally {
+        subscription.unsubscribe()
+      }
+    },
+  }
+}
+
+export function createTraceIndex(connection: NatsConnection, reader: Reader, subjects: Subjects): TraceIndex {
+  return {
+    async actors(traceId) {
+      const messages = await reader.get(streamNames.traces, { multi_last: [subjects.tracesOf(traceId)] })
+      return messages.map(toIndexed).sort((a, b) => a.sequence - b.sequence)
+    },
+    async latest(count) {
+      const { state } = await (await jetstreamManager(connection)).streams.info(streamNames.traces)
+      const found: Indexed[] = []
+      for (let end = state.last_seq; end >= state.first_seq && end > 0 && found.length < count; end -= count) {
+        const from = Math.max(state.first_seq, end - count + 1)
+        const page = await reader.get(streamNames.traces, { seq: from, next_by_subj: subjects.traces(), batch: count })
+        const inRange = page.map(toIndexed).filter((record) => record.sequence >= from && record.sequence <= end)
+        found.push(...inRange.reverse())
+      }
+      return found.slice(0, count)
+    },
+  }
+}
+
+function toIndexed(message: StoredMessage): Indexed {
+  const [, , , traceId = '', agent = '', task = ''] = message.subject.split('.')
+  return { traceId, agent, task, text: message.text, sequence: message.sequence }
+}
