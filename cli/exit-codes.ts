@@ -1,0 +1,36 @@
+/** What the kaos command ends with. Documented in docs/cli.md. */
+import { type ErrorCode, KaosError } from '../bus/wire/errors.ts'
+
+export const EXIT = {
+  ok: 0,
+  /** The task failed, was rejected or canceled; a replay diverged. */
+  failed: 1,
+  /** The command line, a manifest or a setting cannot be understood; a replay is inconclusive. */
+  usage: 2,
+  /** No broker, or none that lets us in. */
+  unreachable: 3,
+  /** Nothing came in time; the work goes on. */
+  timeout: 4,
+  notFound: 5,
+  interrupted: 130,
+} as const
+
+const BY_CODE: Partial<Record<ErrorCode, number>> = {
+  usage: EXIT.usage,
+  bad_name: EXIT.usage,
+  already_running: EXIT.usage,
+  broker_unreachable: EXIT.unreachable,
+  broker_too_old: EXIT.unreachable,
+  broker_not_found: EXIT.unreachable,
+  broker_failed: EXIT.unreachable,
+  jetstream_disabled: EXIT.unreachable,
+  access_denied: EXIT.unreachable,
+  unknown_agent: EXIT.notFound,
+  unknown_task: EXIT.notFound,
+  unknown_trace: EXIT.notFound,
+}
+
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof KaosError) return BY_CODE[error.code] ?? EXIT.failed
+  return (error as { code?: string }).code === 'manifest_invalid' ? EXIT.usage : EXIT.failed
+}

@@ -1,0 +1,156 @@
+/** The kaos command: its verbs, their options and their help. What each does is in the file of its name. */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { EXIT, exitCodeOf } from './exit-codes.ts'
+import { modelServe } from './model.ts'
+import { taskGet, taskList, taskSend, taskWatch } from './task.ts'
+import { describeError, errorJson, printJson, say } from './terminal.ts'
+import { hostCommand, up } from './up.ts'
+
+const namespace = () =>
+  new Option('-n, --namespace <name>', 'namespace; default: that of the "kaos up" of this folder, else "default"')
+const json = () => new Option('--json', 'print one JSON document')
+const file = () => new Option('-f, --file <path...>', 'manifest files or folders')
+
+function program(): Command {
+  const kaos = new Command('kaos')
+    .description('Durable systems of AI agents on NATS.')
+    .showHelpAfterError('(run it with --help to see how it is used)')
+    .showSuggestionAfterError()
+    .configureOutput({ writeErr: (text) => process.stderr.write(text) })
+    .exitOverride()
+    .addHelpText('after', EXAMPLES)
+
+  kaos
+    .command('up')
+    .description('Run a system here: broker, agents and tool servers in one process.')
+    .addOption(file().makeOptionMandatory())
+    .option('--port <port>', 'port of the embedded NATS server; another one if it is taken (default: 4222)', wholeNumber)
+    .addHelpText('after', '\nExample:\n  kaos up -f manifests/samples/research-team.yaml')
+    .action(run(up))
+  kaos
+    .command('host')
+    .description('Run agents and tool servers on a broker that runs already (NATS_URL).')
+    .addOption(file().makeOptionMandatory())
+    .option('--only <name...>', 'these agents and tool servers only')
+    .addHelpText('after', '\nExample:\n  NATS_URL=nats://127.0.0.1:4222 kaos host -f team.yaml --only researcher notes')
+    .action(run(hostCommand))
+  kaos
+    .command('demo')
+    .description('Watch the sample team work, die in the middle and resume.')
+    .argument('[task...]', 'a task of your own')
+    .addOption(json())
+    .addHelpText('after', '\nExample:\n  npm run demo -- "Which of our two clusters is cheaper?"')
+    .action(run(async (words: string[], options) => (await import('./demo.ts')).demo(words, options)))
+
+  const task = kaos.command('task').description('Send tasks and see what becomes of them.')
+  task
+    .command('send')
+    .description('Send a task to an agent; its text, or "-" for stdin.')
+    .argument('<agent>')
+    .argument('<text...>')
+    .option('--wait', 'wait for the result and print it')
+    .option('--id <id>', 'id of the task: the same id is the same task')
+    .option('--timeout <seconds>', 'how long to wait', wholeNumber, 300)
+    .option('--quiet', 'no live progress')
+    .addOption(json())
+    .addOption(namespace())
+    .addHelpText(
+      'after',
+      '\nExamples:\n  kaos task send coordinator "Compare NATS and Kafka" --wait\n  kaos task send coordinator - --id order-17 < order.txt',
+    )
+    .action(run(taskSend))
+  task
+    .command('watch')
+    .description('Follow a task until it ends.')
+    .argument('<id>', 'task id, or "last"')
+    .option('--timeout <seconds>', 'how long to wait', wholeNumber, 300)
+    .addOption(json())
+    .addOption(namespace())
+    .action(run(taskWatch))
+  task
+    .command('get')
+    .description('Print the result of a task, or its state.')
+    .argument('<id>', 'task id, or "last"')
+    .addOption(json())
+    .addOption(namespace())
+    .action(run(taskGet))
+  task
+    .command('list')
+    .description('List the latest tasks, newest first.')
+    .option('--limit <count>', 'how many', wholeNumber, 20)
+    .addOption(json())
+    .addOption(namespace())
+    .action(run(taskList))
+
+  const trace = kaos.command('trace').description('See what happened in a trace, over all its agents.')
+  trace
+    .command('list')
+    .description('List the latest traces, newest first.')
+    .option('--limit <count>', 'how many', wholeNumber, 20)
+    .addOption(json())
+    .addOption(namespace())
+    .action(run(async (options) => (await import('./trace.ts')).traceList(options)))
+  trace
+    .command('show')
+    .description('Draw a trace as a tree: who called whom, how long, what it cost, where it was taken over.')
+    .argument('<trace>', 'trace id, task id, or "last"')
+    .addOption(json())
+    .addOption(namespace())
+    .action(run(async (id: string, options) => (await import('./trace.ts')).traceShow(id, options)))
+
+  kaos
+    .command('replay')
+    .description(
+      "Re-execute a recorded trace on today's code and manifests, without any call. Exits 0 identical, 1 diverged, 2 inconclusive.",
+    )
+    .argument('<trace>', 'trace id, task id, or "last"')
+    .addOption(file())
+    .addOption(json())
+    .addOption(namespace())
+    .addHelpText('after', '\nExamples:\n  kaos replay last\n  kaos replay 4bf92f3577b34da6a3ce929d0e0e4736 -f changed.yaml')
+    .action(run(async (id: string, options) => (await import('./replay.ts')).replayCommand(id, options)))
+
+  kaos
+    .command('model')
+    .description('The offline model.')
+    .command('serve')
+    .description('Serve an OpenAI-compatible model that follows a script, or simple rules without one.')
+    .option('--script <file>', 'YAML or JSON: what to answer to whom')
+    .option('--port <port>', 'port; 0 for any free one', wholeNumber, 0)
+    .option('--delay <ms>', 'added to every answer', wholeNumber)
+    .addHelpText('after', '\nExample:\n  kaos model serve --script manifests/samples/research-team.script.yaml --port 8081')
+    .action(run(modelServe))
+  return kaos
+}
+
+const EXAMPLES = `
+Examples:
+  kaos up -f manifests/samples/research-team.yaml
+  kaos task send coordinator "Compare NATS and Kafka" --wait
+  kaos trace show last
+  kaos replay last
+
+Exit codes: 0 completed, 1 failed or diverged, 2 usage or inconclusive, 3 broker unreachable, 4 time-out, 5 not found.`
+
+/** Commander hands arguments, then options, then the command itself. */
+function run<Args extends unknown[]>(action: (...args: Args) => Promise<number>) {
+  return async (...args: unknown[]) => {
+    process.exitCode = await action(...(args.slice(0, -1) as Args))
+  }
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError(`"${text}" is not a whole number.`)
+  return Number(text)
+}
+
+try {
+  await program().parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  else {
+    if (process.argv.includes('--json')) printJson(errorJson(error))
+    else say(describeError(error))
+    process.exitCode = exitCodeOf(error)
+  }
+}

@@ -1,0 +1,22 @@
+/** `kaos model serve`: the offline model as a server of its own. */
+import { loadScript } from '../actors/testing/model-script.ts'
+import { startModelServer } from '../actors/testing/model-server.ts'
+import { createLog } from '../telemetry/log.ts'
+import { EXIT } from './exit-codes.ts'
+import { print } from './terminal.ts'
+
+export async function modelServe(options: {
+  readonly script?: string
+  readonly port: number
+  readonly delay?: number
+}): Promise<number> {
+  const script = options.script === undefined ? undefined : await loadScript(options.script)
+  const server = await startModelServer({ port: options.port, script, delayMs: options.delay, log: await createLog() })
+  print(`the offline model answers at ${server.url}`)
+  print(`  MODEL_API_URL=${server.url} npx kaos up -f …`)
+  await new Promise<void>((done) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => done())
+  })
+  await server.stop()
+  return EXIT.ok
+}

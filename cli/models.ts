@@ -1,0 +1,70 @@
+/** Which model answers for each agent here: what the environment or a manifest names, else an Ollama, else the offline model. */
+import { existsSync } from 'node:fs'
+import { basename, dirname, extname, join } from 'node:path'
+import type { ModelPlace } from '../actors/effects/model.ts'
+import { loadScript } from '../actors/testing/model-script.ts'
+import { type ModelServer, startModelServer } from '../actors/testing/model-server.ts'
+import type { System } from '../manifests/load.ts'
+import { ollamaUrl, resolveModel } from '../manifests/local.ts'
+import type { Logger } from '../telemetry/log.ts'
+
+export interface Models {
+  readonly places: ReadonlyMap<string, ModelPlace>
+  /** One line per way that is used, for people. */
+  readonly lines: readonly string[]
+  readonly offline: ModelServer | undefined
+  stop(): Promise<void>
+}
+
+const OLLAMA_ANSWER_MS = 300
+
+export async function resolveModels(
+  system: System,
+  options: { readonly env: NodeJS.ProcessEnv; readonly log: Logger },
+): Promise<Models> {
+  const ollamaModels = await askOllama()
+  const surroundings = { env: options.env, ollamaAnswers: ollamaModels !== undefined, ...(ollamaModels && { ollamaModels }) }
+  const places = new Map<string, ModelPlace>()
+  const byReason = new Map<string, string[]>()
+  let offline: ModelServer | undefined
+  for (const agent of system.agents) {
+    const { name } = agent.metadata
+    const found = resolveModel(system, agent, surroundings)
+    if (found.kind === 'endpoint') {
+      places.set(name, { url: found.url, model: found.model, ...(found.apiKey && { apiKey: found.apiKey }) })
+      note(`model "${found.model}" at ${new URL(found.url).host}: ${found.why}`, name)
+    } else {
+      offline ??= await startOffline(system.files, options.log)
+      places.set(name, { url: offline.url })
+      note(`the offline model: ${found.why}`, name)
+    }
+  }
+  const lines = [...byReason].map(([reason, agents]) => (byReason.size === 1 ? reason : `${agents.join(', ')}: ${reason}`))
+  return { places, lines, offline, stop: async () => void (await offline?.stop()) }
+
+  function note(reason: string, agent: string): void {
+    byReason.set(reason, [...(byReason.get(reason) ?? []), agent])
+  }
+}
+
+/** The offline model follows `<manifest>.script.yaml` where one lies beside a manifest. */
+async function startOffline(files: readonly string[], log: Logger): Promise<ModelServer> {
+  const scripts = files.map(scriptBeside).filter((file) => existsSync(file))
+  const rules = (await Promise.all(scripts.map((file) => loadScript(file)))).flatMap((script) => script.rules)
+  return startModelServer({ log, ...(rules.length > 0 && { script: { rules } }) })
+}
+
+export function scriptBeside(manifest: string): string {
+  return join(dirname(manifest), `${basename(manifest, extname(manifest))}.script.yaml`)
+}
+
+async function askOllama(): Promise<string[] | undefined> {
+  try {
+    const answer = await fetch(`${ollamaUrl}/api/tags`, { signal: AbortSignal.timeout(OLLAMA_ANSWER_MS) })
+    if (!answer.ok) return undefined
+    const { models = [] } = (await answer.json()) as { models?: { name: string }[] }
+    return models.map(({ name }) => name)
+  } catch {
+    return undefined
+  }
+}
