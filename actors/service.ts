@@ -102,15 +102,14 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
 async function withBody(message: Incoming, { bus, agent }: HostOptions): Promise<Incoming> {
   const ref = parseBlobBody(message.body)
   if (!ref) return message
-  const from = parseMailSubject(message.subject)?.from
   const self = agentParty(agent.name)
-  const isOurs =
-    partyText(ref.to) === partyText(self) && from && (partyText(ref.owner) === partyText(from) || from.kind === 'user')
-  if (!isOurs)
-    throw new KaosError(
-      'bad_message',
-      `the body refers to a blob of "${partyText(ref.owner)}" for "${partyText(ref.to)}", which is not its sender's`,
-    )
+  const subject = parseMailSubject(message.subject)
+  // A door's sender has no store of its own: its body lies in ours. Everyone else may refer to their own store only.
+  const owner = subject?.kind === 'task' ? self : subject?.from
+  if (!owner || partyText(ref.owner) !== partyText(owner) || partyText(ref.to) !== partyText(self)) {
+    const given = `a blob of "${partyText(ref.owner)}" for "${partyText(ref.to)}"`
+    throw new KaosError('bad_message', `the body refers to ${given}, which its sender may not name here`)
+  }
   return { ...message, body: await bus.blobs.read(ref.owner, ref.to, ref.task, ref.sha) }
 }
 

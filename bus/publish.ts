@@ -122,12 +122,10 @@ export class Publisher {
   private onAnswer(message: Msg): void {
     const entry = this.settle(message.subject.slice(this.inbox.length + 1))
     if (!entry) return
-    if (message.headers?.code === 503)
-      return entry.reject(new PublishFailed('no-stream', 503, `no stream takes "${entry.subject}"`))
     const text = decoder.decode(message.data)
-    if (!text.includes('"error"')) return entry.resolve(Number.parseInt(text.slice(text.indexOf('"seq":') + 6), 10))
-    const { error } = JSON.parse(text) as { error: { err_code?: number; code?: number; description?: string } }
-    entry.reject(new PublishFailed('refused', error.err_code ?? error.code ?? 0, error.description ?? 'no reason given'))
+    if (message.headers?.code === 503) entry.reject(new PublishFailed('no-stream', 503, `no stream takes "${entry.subject}"`))
+    else if (text.includes('"error"')) entry.reject(refusalOf(text))
+    else entry.resolve(Number.parseInt(text.slice(text.indexOf('"seq":') + 6), 10))
   }
 
   private settle(token: string): Open | undefined {
@@ -201,6 +199,11 @@ export function encodeHeaders(pairs: HeaderPairs): MsgHdrs {
   }
   const bytes = Buffer.from(`${text}\r\n`, 'latin1')
   return { encode: () => bytes } as unknown as MsgHdrs
+}
+
+function refusalOf(receipt: string): PublishFailed {
+  const { error } = JSON.parse(receipt) as { error: { err_code?: number; code?: number; description?: string } }
+  return new PublishFailed('refused', error.err_code ?? error.code ?? 0, error.description ?? 'no reason given')
 }
 
 function gaveUp(subject: string, failed: PublishFailed | undefined): KaosError {

@@ -40,7 +40,7 @@ function program(): Command {
     .argument('[task...]', 'a task of your own')
     .addOption(json())
     .addHelpText('after', '\nExample:\n  npm run demo -- "Which of our two clusters is cheaper?"')
-    .action(run(async (words: string[], options) => (await import('./demo.ts')).demo(words, options)))
+    .action(run(async (words: string[], options: never) => (await import('./demo.ts')).demo(words, options)))
 
   const task = kaos.command('task').description('Send tasks and see what becomes of them.')
   task
@@ -89,14 +89,14 @@ function program(): Command {
     .option('--limit <count>', 'how many', wholeNumber, 20)
     .addOption(json())
     .addOption(namespace())
-    .action(run(async (options) => (await import('./trace.ts')).traceList(options)))
+    .action(run(async (options: never) => (await import('./trace.ts')).traceList(options)))
   trace
     .command('show')
     .description('Draw a trace as a tree: who called whom, how long, what it cost, where it was taken over.')
     .argument('<trace>', 'trace id, task id, or "last"')
     .addOption(json())
     .addOption(namespace())
-    .action(run(async (id: string, options) => (await import('./trace.ts')).traceShow(id, options)))
+    .action(run(async (id: string, options: never) => (await import('./trace.ts')).traceShow(id, options)))
 
   kaos
     .command('replay')
@@ -108,7 +108,7 @@ function program(): Command {
     .addOption(json())
     .addOption(namespace())
     .addHelpText('after', '\nExamples:\n  kaos replay last\n  kaos replay 4bf92f3577b34da6a3ce929d0e0e4736 -f changed.yaml')
-    .action(run(async (id: string, options) => (await import('./replay.ts')).replayCommand(id, options)))
+    .action(run(async (id: string, options: never) => (await import('./replay.ts')).replayCommand(id, options)))
 
   kaos
     .command('model')
