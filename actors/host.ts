@@ -13,7 +13,7 @@ import { Actor, type ActorState, apply, decide, newState, type Pending, startHas
 import type { CrashPoint } from './crash.ts'
 import type { Effect, EffectCall } from './effects/effect.ts'
 import type { Machine } from './machine.ts'
-import { conclusion, progressOf, workingRecord } from './outbox.ts'
+import { actorSpan, conclusion, progressOf, workingRecord } from './outbox.ts'
 import { type Draft, encode, fold, noteStored } from './record.ts'
 import type { Cause } from './running.ts'
 
@@ -169,6 +169,7 @@ export class Host {
     actor.state = state
     noteStored(actor, sequence, encoded.text, encoded.bodies, encoded.hasSnapshot)
     bus.progress.tell(this.subjects.progress(state.trace.traceId, actor.agent, actor.task), progressOf(draft, actor, this.id))
+    this.note(actor, draft)
     if (performance.now() - begunAt > DELIVERY_LIMITS.ackWaitMs / 3) {
       await this.reload(actor)
       if (this.lostOwnership(actor, owner)) return 'overtaken'
@@ -330,6 +331,23 @@ export class Host {
       this.pinned.delete(actor.task)
       throw error
     }
+  }
+
+  /** One line when a task begins and one when it ends: what somebody who reads the log at night looks for. */
+  private note(actor: Actor, entry: Draft): void {
+    const { log } = this.options
+    const { trace, origin, usage } = actor.state!
+    const fields = { agent: actor.agent, task: actor.task, trace_id: trace.traceId, span_id: actorSpan(trace, actor.task) }
+    if (entry.n === 0)
+      log.debug(
+        { ...fields, from: partyText(origin.from), ...(trace.refused && { refusedTraceparent: trace.refused }) },
+        'a task began',
+      )
+    const { outcome } = entry
+    if (!outcome) return
+    const ended = { ...fields, state: outcome.state, ms: entry.at - origin.at, entries: entry.n + 1, usage }
+    if (outcome.state === 'completed') log.info(ended, 'a task ended')
+    else log.warn({ ...ended, code: outcome.failure.code, reason: outcome.failure.message }, 'a task ended')
   }
 
   private checkSameStart(actor: Actor, mail: Mail): void {

@@ -44,10 +44,11 @@ export function serveAgent(options: HostOptions & { readonly mailSlots?: number;
 /** Never rejects: whatever happens is judged here. */
 async function work(delivery: Delivery, host: Host, options: HostOptions): Promise<void> {
   const { bus, agent } = options
+  let mail: Mail | undefined
   try {
     await host.at('after-pull', { task: delivery.message.subject.split('.').at(-1) ?? '' })
     const message = await withBody(delivery.message, options)
-    const mail = decodeMail(bus.namespace, message)
+    mail = decodeMail(bus.namespace, message)
     checkAge(mail, message, options)
     await takeTurn(delivery, mail, host)
   } catch (error) {
@@ -59,7 +60,8 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
 
   async function judge(error: unknown): Promise<void> {
     const { message } = delivery
-    const fields = { agent: agent.name, subject: message.subject, delivery: message.delivery, count: delivery.count }
+    const known = mail && { task: mail.task, trace_id: mail.trace.traceId }
+    const fields = { agent: agent.name, ...known, subject: message.subject, delivery: message.delivery, count: delivery.count }
     if (isRetryable(error)) {
       const { code, retryAfterMs } = error as KaosError
       options.log[delivery.count > 5 ? 'warn' : 'debug'](

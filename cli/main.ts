@@ -24,7 +24,7 @@ function program(): Command {
     .command('up')
     .description('Run a system here: broker, agents and tool servers in one process.')
     .addOption(file().makeOptionMandatory())
-    .option('--port <port>', 'port of the embedded NATS server; another one if it is taken (default: 4222)', wholeNumber)
+    .option('--port <port>', 'port of the embedded NATS server; another one if it is taken, 0: any (default: 4222)', portNumber)
     .addHelpText('after', '\nExample:\n  kaos up -f manifests/samples/research-team.yaml')
     .action(run(up))
   kaos
@@ -116,7 +116,7 @@ function program(): Command {
     .command('serve')
     .description('Serve an OpenAI-compatible model that follows a script, or simple rules without one.')
     .option('--script <file>', 'YAML or JSON: what to answer to whom')
-    .option('--port <port>', 'port; 0 for any free one', wholeNumber, 0)
+    .option('--port <port>', 'port; 0 for any free one', portNumber, 0)
     .option('--delay <ms>', 'added to every answer', wholeNumber)
     .addHelpText('after', '\nExample:\n  kaos model serve --script manifests/samples/research-team.script.yaml --port 8081')
     .action(run(modelServe))
@@ -142,6 +142,12 @@ function run<Args extends unknown[]>(action: (...args: Args) => Promise<number>)
 function wholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError(`"${text}" is not a whole number.`)
   return Number(text)
+}
+
+function portNumber(text: string): number {
+  const port = wholeNumber(text)
+  if (port > 65_535) throw new InvalidArgumentError(`"${text}" is no port: 0 to 65535.`)
+  return port
 }
 
 try {

@@ -37,7 +37,7 @@ export async function up(options: { readonly file: readonly string[]; readonly p
     let server: EmbeddedServer | undefined
     if (!named) {
       const { path } = await findServer({ env: process.env, say })
-      server = await startServer({ binary: path, storeDir, port: { prefer: options.port ?? PORT }, log })
+      server = await startServer({ binary: path, storeDir, port: options.port === 0 ? 0 : { prefer: options.port ?? PORT }, log })
       stopping.push(() => server!.stop())
     }
     const settings: BrokerSettings = named ?? { servers: [server!.url], source: 'embedded', identity: { kind: 'none' } }
