@@ -7,10 +7,10 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import { type ConnectionOptions, connect, errors, type Msg, type MsgCallback, type NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
-import { authentication, nameOf } from './identity.ts'
+import { authentication, nameOf } from './access/identity.ts'
+import type { BrokerSettings } from './access/settings.ts'
 import { checkJetStream, checkVersion } from './server/fitness.ts'
 import { reasonOf } from './server/reason.ts'
-import type { BrokerSettings } from './settings.ts'
 import { KaosError } from './wire/errors.ts'
 
 export type { NatsConnection }

@@ -1,6 +1,7 @@
 /** Opens the bus on NATS: two connections, one to work on and one to read journals on. */
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
+import type { BrokerSettings } from './access/settings.ts'
 import { createBlobs } from './blobs.ts'
 import { createCatalog } from './catalog.ts'
 import { connectBroker } from './connection.ts'
@@ -10,7 +11,6 @@ import { createLiveness, createMailbox } from './mailbox.ts'
 import { createPost, Publisher } from './publish.ts'
 import { Reader } from './read.ts'
 import { createResults, createTraceIndex, type Results, type TraceIndex } from './results.ts'
-import type { BrokerSettings } from './settings.ts'
 import { type Party, partyText, type Subjects, subjectsOf } from './wire/subjects.ts'
 
 /** The bus, and what only clients and `kaos up` use of it. */

@@ -189,15 +189,19 @@ async function withoutOverflow({ body, overflow }: Outgoing, blobs: Blobs): Prom
   return blobBody({ ...overflow, sha, bytes })
 }
 
-/** NATS headers as bytes, encoded once. The client asks them for nothing but `encode`. Values are checked: a line break would add a header. */
+/**
+ * NATS headers as bytes, encoded once. The client asks them for nothing but `encode`. Values are checked: a line break would add a header.
+ * They are UTF-8, as the client reads them; in Latin-1 "\u010a" would become a line break after the check.
+ */
 export function encodeHeaders(pairs: HeaderPairs): MsgHdrs {
   let text = 'NATS/1.0\r\n'
   for (const [name, value] of pairs) {
     if (typeof value === 'string' && /[\r\n]/.test(value))
       throw new KaosError('bad_message', `header "${name}" has a line break in its value`)
+    if (/[\r\n:]/.test(name)) throw new KaosError('bad_message', `"${name}" is no name of a header`)
     text += `${name}: ${value}\r\n`
   }
-  const bytes = Buffer.from(`${text}\r\n`, 'latin1')
+  const bytes = Buffer.from(`${text}\r\n`)
   return { encode: () => bytes } as unknown as MsgHdrs
 }
 

@@ -1,7 +1,8 @@
 /** The connection that client commands share: to NATS_URL, else to the `kaos up` of this folder. */
+
+import { requiredBrokerSettings } from '../bus/access/settings.ts'
 import { type NatsBus, openBus } from '../bus/open.ts'
 import { type RunFile, readRunFile } from '../bus/server/run-file.ts'
-import { requiredBrokerSettings } from '../bus/settings.ts'
 import { userParty } from '../bus/wire/subjects.ts'
 import { createLog, type Logger } from '../telemetry/log.ts'
 

@@ -1,10 +1,10 @@
 /** `kaos up`: everything that a system needs, in this process, until Ctrl-C. `kaos host`: only agents and tool servers, on a broker that runs. */
 import { resolve } from 'node:path'
+import { type BrokerSettings, brokerSettings, requiredBrokerSettings } from '../bus/access/settings.ts'
 import { openBus } from '../bus/open.ts'
+import { findServer } from '../bus/server/binary/find.ts'
 import { type EmbeddedServer, startServer } from '../bus/server/embedded.ts'
-import { findServer } from '../bus/server/find.ts'
 import { claimFolder } from '../bus/server/run-file.ts'
-import { type BrokerSettings, brokerSettings, requiredBrokerSettings } from '../bus/settings.ts'
 import { createStreams } from '../bus/streams.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { userParty } from '../bus/wire/subjects.ts'

@@ -2,8 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { errors, type NatsConnection } from '@nats-io/transport-node'
 import { KaosError } from '../wire/errors.ts'
+import { isServerVersionEnough, SERVER_VERSION_MIN } from './binary/version.ts'
 import { reasonOf } from './reason.ts'
-import { isServerVersionEnough, SERVER_VERSION_MIN } from './version.ts'
 
 const ANSWER_MS = 8_000
 const TRY_MS = 2_000

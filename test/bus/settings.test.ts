@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { nkeys } from '@nats-io/transport-node'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { brokerSettings, requiredBrokerSettings } from '../../bus/settings.ts'
+import { brokerSettings, requiredBrokerSettings } from '../../bus/access/settings.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 
 const URL_ONLY = { NATS_URL: 'nats://broker:4222' }

@@ -67,6 +67,7 @@ describe('the task door', () => {
   it('takes one id for one task, whoever sends it again', async () => {
     const send = (text: string) =>
       bus.connection.request('kaos.default.agent.analyst.task', text, {
+        timeout: 2_000,
         headers: head({ 'Kaos-Key': 'twice', 'Kaos-Id': `m-${Math.random()}` }),
       })
     await send('what is 1 + 1?')
@@ -89,6 +90,7 @@ describe('the task door', () => {
     const traceId = '4bf92f3577b34da6a3ce929d0e0e4736'
     const send = (id: string, traceparent: string) =>
       bus.connection.request('kaos.default.agent.analyst.task', 'what is 3 * 3?', {
+        timeout: 2_000,
         headers: head({ 'Nats-Msg-Id': id, traceparent }),
       })
     await send('bad-trace', 'nonsense')
@@ -107,6 +109,7 @@ describe('the task door', () => {
 
   it('refuses a message of a higher version', async () => {
     await bus.connection.request('kaos.default.agent.analyst.task', 'x', {
+      timeout: 2_000,
       headers: head({ 'Nats-Msg-Id': 'future', 'Kaos-V': '9' }),
     })
 

@@ -2,9 +2,9 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { BrokerSettings } from '../../bus/access/settings.ts'
+import { type FoundServer, findServer } from '../../bus/server/binary/find.ts'
 import { type EmbeddedServer, type ServerOptions, startServer } from '../../bus/server/embedded.ts'
-import { type FoundServer, findServer } from '../../bus/server/find.ts'
-import type { BrokerSettings } from '../../bus/settings.ts'
 
 export interface TestBroker extends AsyncDisposable {
   readonly url: string

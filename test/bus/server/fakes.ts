@@ -6,8 +6,8 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { archivePlatform } from '../../../bus/server/archive.ts'
-import { SERVER_VERSION_PINNED } from '../../../bus/server/version.ts'
+import { archivePlatform } from '../../../bus/server/binary/archive.ts'
+import { SERVER_VERSION_PINNED } from '../../../bus/server/binary/version.ts'
 
 export const ARCHIVE = `nats-server-v${SERVER_VERSION_PINNED}-${archivePlatform()}.tar.gz`
 

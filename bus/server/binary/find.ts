@@ -3,11 +3,11 @@
  * in one line what it does; when all fail, the error says why each did and what helps on this platform.
  */
 import { delimiter, join } from 'node:path'
-import { KaosError } from '../wire/errors.ts'
+import { KaosError } from '../../wire/errors.ts'
+import { reasonOf } from '../reason.ts'
 import { type ArchiveOptions, fetchArchive } from './archive.ts'
 import { cachedServerPath, isExecutable } from './cache.ts'
 import { GO_PACKAGE, type GoInstallOptions, installWithGo } from './go-install.ts'
-import { reasonOf } from './reason.ts'
 import { askServerVersion, isServerVersionEnough, SERVER_VERSION_MIN, SERVER_VERSION_PINNED } from './version.ts'
 
 export interface FoundServer {

@@ -3,7 +3,7 @@
  * variable and its value, except where the value is a secret.
  */
 import { accessSync, constants, readFileSync } from 'node:fs'
-import { KaosError } from './wire/errors.ts'
+import { KaosError } from '../wire/errors.ts'
 
 const PORT_DEFAULT = 4222
 const SEED = /^S[UAOCNX][A-Z2-7]{56}$/

@@ -1,0 +1,179 @@
+/** Draws a trace as a tree of lines for people: who asked whom, how long it took and waited, what it cost, where a host took over. */
+import { styleText } from 'node:util'
+import type { Usage } from '../bus/wire/entry.ts'
+import type { Failure } from '../bus/wire/errors.ts'
+import type { ActorNode, EffectNode, Takeover, TraceTree } from '../replay/timeline.ts'
+import { redact } from '../telemetry/redact.ts'
+import { seconds } from './terminal.ts'
+
+export interface DrawOptions {
+  /** Columns of the terminal. */
+  readonly width: number
+  readonly color: boolean
+}
+
+type Style = Parameters<typeof styleText>[0]
+
+/** One line before it is laid out. */
+interface Row {
+  /** Branches of the tree, such as `│  ├─ `. */
+  readonly branch: string
+  readonly label: string
+  readonly style: Style
+  readonly time: string
+  /** When it was asked for, when the work began and when it ended; absent for what has no length. */
+  readonly span?: { readonly begunAt: number; readonly startedAt: number; readonly endedAt: number }
+  readonly details: readonly string[]
+  readonly problem?: string
+}
+
+const LABEL_SHARE_MAX = 0.45
+const TIME_COLUMNS = 12
+const BAR_COLUMNS = 16
+/** Narrower than this there is no room for bars. */
+const BAR_WIDTH_MIN = 90
+const WAIT_SHOWN_MIN_MS = 1
+const CONTROL_CHARS = /\p{Cc}+/gu
+
+export function drawTrace(tree: TraceTree, { width, color }: DrawOptions): string[] {
+  const paint = (style: Style, text: string) => (color && text !== '' ? styleText(style, text, { validateStream: false }) : text)
+  const rows = tree.roots.flatMap((root) => actorRows(root, undefined, '', '', tree.lastAt))
+  const widest = Math.max(0, ...rows.map(({ branch, label }) => branch.length + label.length))
+  const labelColumns = Math.min(widest, Math.floor(width * LABEL_SHARE_MAX))
+  const barColumns = width >= BAR_WIDTH_MIN ? BAR_COLUMNS : 0
+
+  const lines = rows.map((row) => {
+    const label = cut(row.label, labelColumns - row.branch.length).padEnd(labelColumns - row.branch.length)
+    const bar = barColumns > 0 ? `  ${barOf(row, tree, barColumns)}` : ''
+    const left = width - labelColumns - TIME_COLUMNS - bar.length - 2
+    const details = cut(row.details.join(', '), left)
+    const problem = cut(row.problem ?? '', left - details.length - 2)
+    return [
+      paint('dim', row.branch),
+      paint(row.style, label),
+      row.time.padStart(TIME_COLUMNS),
+      paint('cyan', bar),
+      details && `  ${paint('dim', details)}`,
+      problem && `  ${paint('red', problem)}`,
+    ]
+      .join('')
+      .trimEnd()
+  })
+  const missing = tree.missing.map((message) => paint('yellow', cut(`missing: ${printable(message)}`, width)))
+  return [cut(headOf(tree), width).replace(tree.state, (state) => paint(styleOf(tree.state), state)), ...lines, ...missing]
+}
+
+function headOf({ traceId, state, ms, usage, entries, takeovers }: TraceTree): string {
+  const took = state === 'working' ? 'since' : 'in'
+  const facts = [`trace ${traceId}`, `${state} ${took} ${seconds(ms)}`, tokens(usage), count(entries, 'entry', 'entries')]
+  return [...facts, ...(takeovers > 0 ? [count(takeovers, 'takeover', 'takeovers')] : [])].join('  ')
+}
+
+/** An actor, then all that it asked for and the takeovers between, in the order of time. `asked` is the delegation that began it. */
+function actorRows(actor: ActorNode, asked: EffectNode | undefined, branch: string, below: string, lastAt: number): Row[] {
+  const isOpen = actor.state === 'working'
+  const wait = asked?.waitMs ?? 0
+  const own: Row = {
+    branch,
+    label: actor.agent,
+    style: 'bold',
+    time: timeOf(actor.ms, isOpen),
+    span: {
+      begunAt: asked?.begunAt ?? actor.startedAt,
+      startedAt: actor.startedAt,
+      endedAt: isOpen ? lastAt : actor.lastAt,
+    },
+    details: [...waited(wait), ...parked(actor.parkedMs), tokens(actor.usage)],
+    ...problemOf(actor.state === 'completed' || isOpen ? undefined : actor.state, actor.failure),
+  }
+  const nodes = [
+    ...actor.effects.map((effect) => ({ at: effect.begunAt, effect })),
+    ...actor.takeovers.map((takeover) => ({ at: takeover.at, takeover })),
+  ].sort((a, b) => a.at - b.at)
+  return [
+    own,
+    ...nodes.flatMap((node, i) => {
+      const isLast = i === nodes.length - 1
+      const [here, under] = isLast ? [`${below}└─ `, `${below}   `] : [`${below}├─ `, `${below}│  `]
+      if ('takeover' in node) return [takeoverRow(node.takeover, here)]
+      const { child } = node.effect
+      return child ? actorRows(child, node.effect, here, under, lastAt) : [effectRow(node.effect, here, lastAt)]
+    }),
+  ]
+}
+
+function effectRow(effect: EffectNode, branch: string, lastAt: number): Row {
+  const { state, begunAt, startedAt, waitMs, attempts, usage } = effect
+  const isOpen = state === 'open'
+  const endedAt = effect.endedAt ?? (isOpen ? lastAt : begunAt)
+  return {
+    branch,
+    label: `${effect.effect === 'delegate' ? 'asks' : effect.effect} ${printable(effect.name)}`,
+    style: isOpen ? 'yellow' : 'reset',
+    time: state === 'stopped' ? '-' : timeOf(effect.ms ?? endedAt - startedAt, isOpen),
+    span: { begunAt, startedAt, endedAt },
+    details: [
+      ...waited(waitMs),
+      ...(usage.inputTokens + usage.outputTokens > 0 ? [tokens(usage)] : []),
+      ...(attempts > 1 ? [`${attempts} attempts`] : []),
+      ...(state === 'stopped' ? ['not needed any more'] : []),
+    ],
+    ...problemOf(state === 'failed' ? state : undefined, effect.failure),
+  }
+}
+
+function takeoverRow({ from, to, afterMs }: Takeover, branch: string): Row {
+  const label = `↻ taken over by ${to} after ${seconds(afterMs)}`
+  return { branch, label, style: 'yellow', time: '', details: [`from ${from || 'an unknown host'}`] }
+}
+
+/** Where in the trace it lay: `┄` asked for and waiting, `━` at work. */
+function barOf({ span }: Row, tree: TraceTree, columns: number): string {
+  if (!span) return ' '.repeat(columns)
+  const column = (at: number) => {
+    const share = tree.ms === 0 ? 0 : (at - tree.startedAt) / tree.ms
+    return Math.round(Math.min(1, Math.max(0, share)) * (columns - 1))
+  }
+  const [begun, started, ended] = [column(span.begunAt), column(span.startedAt), column(span.endedAt)]
+  return Array.from({ length: columns }, (_, i) => (i < begun || i > ended ? ' ' : i < started ? '┄' : '━')).join('')
+}
+
+function problemOf(state: string | undefined, failure: Failure | undefined): { readonly problem?: string } {
+  if (state === undefined) return {}
+  return { problem: `✖ ${failure ? redact(printable(`${failure.code}: ${failure.message}`)) : state}` }
+}
+
+function styleOf(state: TraceTree['state']): Style {
+  if (state === 'completed') return 'green'
+  return state === 'working' ? 'yellow' : 'red'
+}
+
+function waited(ms: number): readonly string[] {
+  return ms >= WAIT_SHOWN_MIN_MS ? [`waited ${seconds(ms)}`] : []
+}
+
+function parked(ms: number): readonly string[] {
+  return ms >= WAIT_SHOWN_MIN_MS ? [`parked ${seconds(ms)}`] : []
+}
+
+function timeOf(ms: number, isOpen: boolean): string {
+  return isOpen ? `${seconds(ms)} …` : seconds(ms)
+}
+
+function tokens({ inputTokens, outputTokens }: Usage): string {
+  return count(inputTokens + outputTokens, 'token', 'tokens')
+}
+
+function count(n: number, one: string, many: string): string {
+  return `${n} ${n === 1 ? one : many}`
+}
+
+function cut(text: string, columns: number): string {
+  if (text.length <= columns) return text
+  return columns < 2 ? '' : `${text.slice(0, columns - 1)}…`
+}
+
+/** Names and messages come from models and tools: they must not move the cursor. */
+function printable(text: string): string {
+  return text.replaceAll(CONTROL_CHARS, ' ')
+}
