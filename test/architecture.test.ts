@@ -25,7 +25,7 @@ const OWNED: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^pino/, ['telemetry']],
   [/^@opentelemetry\//, ['telemetry']],
   [/^@kubernetes\//, ['operator']],
-  [/^undici$/, ['actors', 'tools']],
+  [/^undici$/, ['actors', 'bus', 'tools']],
   [/^commander$/, ['cli']],
 ]
 const WIRE_PACKAGES = ['zod', 'canonicalize']

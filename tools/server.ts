@@ -13,6 +13,7 @@ import {
   type CallBody,
   decodeCall,
   HEADERS,
+  headerText,
   type Incoming,
   parseBlobBody,
   type ReplyBody,
@@ -258,7 +259,7 @@ class Calls {
         id: `dead.${message.delivery}`,
         body: message.body,
         headers: [
-          [HEADERS.cause, message.header(HEADERS.id) || message.delivery],
+          [HEADERS.cause, headerText(message.header(HEADERS.id) || message.delivery)],
           ['Kaos-Dead-Subject', message.subject],
           ['Kaos-Dead-Code', failure.code],
           ['Kaos-Dead-Reason', failure.message.replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, 500)],

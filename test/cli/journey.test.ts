@@ -11,7 +11,7 @@ describe('kaos up and its clients', () => {
   let up: Started
   beforeAll(async () => {
     folder = await Folder.create()
-    up = await folder.start(['up', '-f', SAMPLE], 'kaos is up')
+    up = await folder.start(['up', '-f', SAMPLE], 'Ctrl-C ends it')
   })
   afterAll(() => folder.remove())
 
@@ -122,7 +122,7 @@ describe('kaos up and its clients', () => {
     expect(await up.end()).toBe(0)
     expect((await folder.kaos(['task', 'list'])).code).toBe(3)
 
-    up = await folder.start(['up', '-f', SAMPLE], 'kaos is up')
+    up = await folder.start(['up', '-f', SAMPLE], 'Ctrl-C ends it')
     const { stdout } = await folder.kaos(['replay', 'coordinator_order-17'])
     expect(stdout).toContain('identical')
   })

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { ErrorCode } from '../../bus/wire/errors.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import type { JsonObject } from '../../bus/wire/json.ts'
-import type { StdioRuntime } from '../../tools/runtimes/open.ts'
+import type { StdioRuntime } from '../../tools/runtimes/stdio.ts'
 import type { ToolCall, ToolSession } from '../../tools/session.ts'
 import type { ToolResult } from '../../tools/tool-result.ts'
 

@@ -14,7 +14,15 @@ import { conceal } from '../conceal.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { type Channel, type ChannelOptions, OVERSIZED } from './channel.ts'
 import { Lines } from './lines.ts'
-import type { StdioRuntime } from './open.ts'
+
+export interface StdioRuntime {
+  readonly runtime: 'stdio'
+  readonly command: string
+  readonly args: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  /** Default: the folder of this process. */
+  readonly cwd?: string | undefined
+}
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>
 

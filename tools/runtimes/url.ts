@@ -4,7 +4,12 @@ import { Agent } from 'undici'
 import { MCP_LIMITS } from '../limits.ts'
 import type { Channel, ChannelOptions, SendFailure } from './channel.ts'
 import { mcpFetch } from './mcp-fetch.ts'
-import type { UrlRuntime } from './open.ts'
+
+export interface UrlRuntime {
+  readonly runtime: 'url'
+  readonly url: string
+  readonly headers?: Readonly<Record<string, string>> | undefined
+}
 
 /** Errors of making a connection: the request never left. A reset or a closed socket is not among them. */
 const NEVER_LEFT =
