@@ -3,9 +3,11 @@ import { headers } from '@nats-io/transport-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type NatsBus, openBus } from '../../bus/open.ts'
 import { userParty } from '../../bus/wire/subjects.ts'
+import { loadManifests } from '../../manifests/load.ts'
 import { silentLog } from '../../telemetry/log.ts'
 import { Folder, SAMPLE } from '../support/cli.ts'
 import { until } from '../support/memory-system.ts'
+import { replayAll } from '../support/replay-all.ts'
 
 let folder: Folder
 let bus: NatsBus
@@ -138,4 +140,11 @@ describe('the ask door', () => {
     expect(unknown.headers?.get('Nats-Service-Error-Code')).toBe('unknown_agent')
     expect(garbled.json()).toMatchObject({ error: { code: 'bad_message' } })
   })
+})
+
+it('replays every task that came through the doors identically', async () => {
+  const { traces, wrong } = await replayAll(bus, loadManifests([SAMPLE]))
+
+  expect(wrong).toEqual([])
+  expect(traces).toBeGreaterThan(5)
 })
