@@ -25,6 +25,22 @@ export type Query =
   | { readonly seq: number; readonly next_by_subj: string; readonly batch: number }
   | { readonly multi_last: readonly string[]; readonly batch?: number }
 
+/** The server's own no, by its status. */
+export class ReadRefused extends Error {
+  readonly status: number
+
+  constructor(status: number, message: string) {
+    super(message)
+    this.name = 'ReadRefused'
+    this.status = status
+  }
+}
+
+/** 408: the query is malformed; 413: it names more than 1,024 subjects. Asking again changes nothing. */
+function isFinal(error: unknown): boolean {
+  return error instanceof ReadRefused && (error.status === 408 || error.status === 413)
+}
+
 interface Open {
   readonly messages: StoredMessage[]
   readonly isSingle: boolean
@@ -50,6 +66,8 @@ export class Reader {
     this.sweeper = setInterval(() => this.sweep(), SWEEP_MS).unref()
     watchStatus(connection, {
       onDisconnect: () => this.failAll('the connection was lost'),
+      // What was asked meanwhile went nowhere.
+      onReconnect: () => this.failAll('the connection was lost'),
       onClose: () => {
         clearInterval(this.sweeper)
         this.failAll('the connection is closed')
@@ -87,7 +105,7 @@ export class Reader {
       try {
         return await attempt()
       } catch (error) {
-        if (Date.now() > deadline)
+        if (Date.now() > deadline || this.connection.isClosed())
           throw new KaosError('read_failed', `could not read ${what}: ${(error as Error).message}`, { cause: error })
         await new Promise((resolve) => setTimeout(resolve, Math.min(500, 20 * 2 ** Math.min(tries, 6))))
       }
@@ -118,7 +136,7 @@ export class Reader {
     }
     this.open.delete(token)
     if (code === 0 || code === 204 || code === 404) entry.resolve(entry.messages)
-    else entry.reject(new Error(`the server answered ${code} ${message.headers?.description ?? ''}`))
+    else entry.reject(new ReadRefused(code, `the server answered ${code} ${message.headers?.description ?? ''}`))
   }
 
   private sweep(): void {

@@ -4,7 +4,8 @@ import type { NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
 import { guarded } from './connection.ts'
 import type { Blobs } from './contracts.ts'
-import type { Reader, StoredMessage } from './read.ts'
+import { type Reader, ReadRefused, type StoredMessage } from './read.ts'
+import type { KaosError } from './wire/errors.ts'
 import { parseBlobBody } from './wire/message.ts'
 import { type Subjects, streamNames } from './wire/subjects.ts'
 
@@ -80,7 +81,12 @@ export function createResults(
 export function createTraceIndex(connection: NatsConnection, reader: Reader, subjects: Subjects): TraceIndex {
   return {
     async actors(traceId) {
-      const messages = await reader.get(streamNames.traces, { multi_last: [subjects.tracesOf(traceId)] })
+      const subject = subjects.tracesOf(traceId)
+      const messages = await reader.get(streamNames.traces, { multi_last: [subject] }).catch((error: unknown) => {
+        if (!((error as KaosError).cause instanceof ReadRefused)) throw error
+        // More than 1,024 actors: page by page, which scans the stream but finds them all.
+        return reader.getAll(streamNames.traces, subject, 1)
+      })
       return messages.map(toIndexed).sort((a, b) => a.sequence - b.sequence)
     },
     async latest(count) {

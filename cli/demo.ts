@@ -21,7 +21,7 @@ import { type Verdict, verdictLine } from '../replay/verdict.ts'
 import { createLog } from '../telemetry/log.ts'
 import { EXIT } from './exit-codes.ts'
 import { LiveView, type ProgressEvent } from './live.ts'
-import { type Models, resolveModels } from './models.ts'
+import { type Models, OFFLINE, resolveModels } from './models.ts'
 import { replay } from './replay.ts'
 import { outputText, sendTask } from './task.ts'
 import { isColorful, paint, print, printJson, say } from './terminal.ts'
@@ -186,7 +186,7 @@ class Hosts {
       ...process.env,
       NATS_URL: this.url,
       LOG_LEVEL: process.env.LOG_LEVEL ?? 'ERROR',
-      ...(offline && { MODEL_API_URL: offline.url }),
+      ...(offline && { MODEL_API_URL: offline.url, MODEL_NAME: OFFLINE }),
     }
     const child = spawn(process.execPath, [main, 'host', '-f', SAMPLE], { env, stdio: ['ignore', 'pipe', 'inherit'] })
     this.child = child

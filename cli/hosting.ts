@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { agentMachine } from '../actors/agent/machine.ts'
 import { agentRuntime, peersOf } from '../actors/agent/runtime.ts'
+import { announceAgent } from '../actors/announce.ts'
 import { crashFromEnv } from '../actors/crash.ts'
 import { createModelClient } from '../actors/effects/endpoint.ts'
 import type { ModelPlace } from '../actors/effects/model.ts'
@@ -65,18 +66,17 @@ export function host(options: HostingOptions): Hosting {
         clock: systemClock,
       })
       const { description = '' } = agent.spec.config
-      void bus.catalog.announceAgent({ v: 1, kind: 'agent', name, description }).catch((error: unknown) => {
-        log.warn({ agent: name, err: error }, 'could not announce the agent')
-      })
-      return serveAgent({ bus, agent: runtime, identity, clock: systemClock, log, crash })
+      const announcing = announceAgent({ card: { v: 1, kind: 'agent', name, description }, catalog: bus.catalog, log })
+      const service = serveAgent({ bus, agent: runtime, identity, clock: systemClock, log, crash })
+      return { announcing, service }
     })
 
   return {
     hostId: identity.id,
     async stop(graceMs) {
-      await Promise.all(agents.map((service) => service.stop(graceMs)))
+      for (const { announcing } of [...agents, ...tools]) announcing.stop()
+      await Promise.all(agents.map(({ service }) => service.stop(graceMs)))
       await Promise.all(tools.map(({ service }) => service.stop(graceMs)))
-      for (const { announcing } of tools) announcing.stop()
       await Promise.all(tools.map(({ session }) => session.close()))
       await client.close()
     },

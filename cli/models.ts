@@ -17,6 +17,8 @@ export interface Models {
 }
 
 const OLLAMA_ANSWER_MS = 300
+/** What requests and traces call it, whatever model the agent declares. */
+export const OFFLINE = 'offline-model'
 
 export async function resolveModels(
   system: System,
@@ -35,7 +37,7 @@ export async function resolveModels(
       note(`model "${found.model}" at ${new URL(found.url).host}: ${found.why}`, name)
     } else {
       offline ??= await startOffline(system.files, options.log)
-      places.set(name, { url: offline.url })
+      places.set(name, { url: offline.url, model: OFFLINE })
       note(`the offline model: ${found.why}`, name)
     }
   }

@@ -19,12 +19,16 @@ interface Row {
   /** Branches of the tree, such as `│  ├─ `. */
   readonly branch: string
   readonly label: string
-  readonly style: Style
-  readonly time: string
-  /** When it was asked for, when the work began and when it ended; absent for what has no length. */
-  readonly span?: { readonly begunAt: number; readonly startedAt: number; readonly endedAt: number }
-  readonly details: readonly string[]
+  readonly style?: Style
+  /** Absent for what is a remark: it takes the whole line. */
+  readonly timing?: {
+    readonly text: string
+    readonly begunAt: number
+    readonly startedAt: number
+    readonly endedAt: number
+  }
   readonly problem?: string
+  readonly details: readonly string[]
 }
 
 const LABEL_SHARE_MAX = 0.45
@@ -32,39 +36,36 @@ const TIME_COLUMNS = 12
 const BAR_COLUMNS = 16
 /** Narrower than this there is no room for bars. */
 const BAR_WIDTH_MIN = 90
-const WAIT_SHOWN_MIN_MS = 1
+/** A shorter wait is nothing that anybody would look into. */
+const WAIT_SHOWN_MIN_MS = 10
 const CONTROL_CHARS = /\p{Cc}+/gu
 
 export function drawTrace(tree: TraceTree, { width, color }: DrawOptions): string[] {
-  const paint = (style: Style, text: string) => (color && text !== '' ? styleText(style, text, { validateStream: false }) : text)
+  const paint = (style: Style | undefined, text: string) =>
+    color && style && text !== '' ? styleText(style, text, { validateStream: false }) : text
   const rows = tree.roots.flatMap((root) => actorRows(root, undefined, '', '', tree.lastAt))
-  const widest = Math.max(0, ...rows.map(({ branch, label }) => branch.length + label.length))
+  const widest = Math.max(0, ...rows.map(({ branch, label, timing }) => (timing ? branch.length + label.length : 0)))
   const labelColumns = Math.min(widest, Math.floor(width * LABEL_SHARE_MAX))
   const barColumns = width >= BAR_WIDTH_MIN ? BAR_COLUMNS : 0
 
-  const lines = rows.map((row) => {
-    const label = cut(row.label, labelColumns - row.branch.length).padEnd(labelColumns - row.branch.length)
-    const bar = barColumns > 0 ? `  ${barOf(row, tree, barColumns)}` : ''
-    const left = width - labelColumns - TIME_COLUMNS - bar.length - 2
-    const details = cut(row.details.join(', '), left)
-    const problem = cut(row.problem ?? '', left - details.length - 2)
-    return [
-      paint('dim', row.branch),
-      paint(row.style, label),
-      row.time.padStart(TIME_COLUMNS),
-      paint('cyan', bar),
-      details && `  ${paint('dim', details)}`,
-      problem && `  ${paint('red', problem)}`,
-    ]
-      .join('')
-      .trimEnd()
-  })
+  const draw = ({ branch, label, style, timing, problem = '', details }: Row): string => {
+    if (!timing) return paint('dim', branch) + paint(style, cut(label, width - branch.length))
+    const name = cut(label, labelColumns - branch.length).padEnd(labelColumns - branch.length)
+    const time = timing.text.padStart(TIME_COLUMNS)
+    const bar = barColumns > 0 ? `  ${barOf(timing, tree, barColumns)}` : ''
+    const left = width - labelColumns - time.length - bar.length - 2
+    const wrong = cut(problem, left)
+    const rest = cut(details.join(', '), left - (wrong === '' ? 0 : wrong.length + 2))
+    const columns = [paint('dim', branch), paint(style, name), time, paint('cyan', bar)]
+    return [...columns, wrong && `  ${paint('red', wrong)}`, rest && `  ${paint('dim', rest)}`].join('').trimEnd()
+  }
+  const head = cut(headOf(tree), width).replace(tree.state, (state) => paint(styleOf(tree.state), state))
   const missing = tree.missing.map((message) => paint('yellow', cut(`missing: ${printable(message)}`, width)))
-  return [cut(headOf(tree), width).replace(tree.state, (state) => paint(styleOf(tree.state), state)), ...lines, ...missing]
+  return [head, ...rows.map(draw), ...missing]
 }
 
 function headOf({ traceId, state, ms, usage, entries, takeovers }: TraceTree): string {
-  const took = state === 'working' ? 'since' : 'in'
+  const took = state === 'working' ? 'for' : 'in'
   const facts = [`trace ${traceId}`, `${state} ${took} ${seconds(ms)}`, tokens(usage), count(entries, 'entry', 'entries')]
   return [...facts, ...(takeovers > 0 ? [count(takeovers, 'takeover', 'takeovers')] : [])].join('  ')
 }
@@ -72,18 +73,17 @@ function headOf({ traceId, state, ms, usage, entries, takeovers }: TraceTree): s
 /** An actor, then all that it asked for and the takeovers between, in the order of time. `asked` is the delegation that began it. */
 function actorRows(actor: ActorNode, asked: EffectNode | undefined, branch: string, below: string, lastAt: number): Row[] {
   const isOpen = actor.state === 'working'
-  const wait = asked?.waitMs ?? 0
   const own: Row = {
     branch,
     label: actor.agent,
     style: 'bold',
-    time: timeOf(actor.ms, isOpen),
-    span: {
+    timing: {
+      text: timeOf(actor.ms, isOpen),
       begunAt: asked?.begunAt ?? actor.startedAt,
       startedAt: actor.startedAt,
       endedAt: isOpen ? lastAt : actor.lastAt,
     },
-    details: [...waited(wait), ...parked(actor.parkedMs), tokens(actor.usage)],
+    details: [...longer('waited', asked?.waitMs ?? 0), ...longer('parked', actor.parkedMs), tokens(actor.usage)],
     ...problemOf(actor.state === 'completed' || isOpen ? undefined : actor.state, actor.failure),
   }
   const nodes = [
@@ -109,11 +109,10 @@ function effectRow(effect: EffectNode, branch: string, lastAt: number): Row {
   return {
     branch,
     label: `${effect.effect === 'delegate' ? 'asks' : effect.effect} ${printable(effect.name)}`,
-    style: isOpen ? 'yellow' : 'reset',
-    time: state === 'stopped' ? '-' : timeOf(effect.ms ?? endedAt - startedAt, isOpen),
-    span: { begunAt, startedAt, endedAt },
+    ...(isOpen && { style: 'yellow' }),
+    timing: { text: state === 'stopped' ? '-' : timeOf(effect.ms ?? endedAt - startedAt, isOpen), begunAt, startedAt, endedAt },
     details: [
-      ...waited(waitMs),
+      ...longer('waited', waitMs),
       ...(usage.inputTokens + usage.outputTokens > 0 ? [tokens(usage)] : []),
       ...(attempts > 1 ? [`${attempts} attempts`] : []),
       ...(state === 'stopped' ? ['not needed any more'] : []),
@@ -123,18 +122,17 @@ function effectRow(effect: EffectNode, branch: string, lastAt: number): Row {
 }
 
 function takeoverRow({ from, to, afterMs }: Takeover, branch: string): Row {
-  const label = `↻ taken over by ${to} after ${seconds(afterMs)}`
-  return { branch, label, style: 'yellow', time: '', details: [`from ${from || 'an unknown host'}`] }
+  const before = from === '' ? '' : ` from ${from}`
+  return { branch, label: `↻ taken over by ${to}${before} after ${seconds(afterMs)}`, style: 'yellow', details: [] }
 }
 
 /** Where in the trace it lay: `┄` asked for and waiting, `━` at work. */
-function barOf({ span }: Row, tree: TraceTree, columns: number): string {
-  if (!span) return ' '.repeat(columns)
+function barOf(timing: NonNullable<Row['timing']>, tree: TraceTree, columns: number): string {
   const column = (at: number) => {
     const share = tree.ms === 0 ? 0 : (at - tree.startedAt) / tree.ms
     return Math.round(Math.min(1, Math.max(0, share)) * (columns - 1))
   }
-  const [begun, started, ended] = [column(span.begunAt), column(span.startedAt), column(span.endedAt)]
+  const [begun, started, ended] = [column(timing.begunAt), column(timing.startedAt), column(timing.endedAt)]
   return Array.from({ length: columns }, (_, i) => (i < begun || i > ended ? ' ' : i < started ? '┄' : '━')).join('')
 }
 
@@ -148,12 +146,8 @@ function styleOf(state: TraceTree['state']): Style {
   return state === 'working' ? 'yellow' : 'red'
 }
 
-function waited(ms: number): readonly string[] {
-  return ms >= WAIT_SHOWN_MIN_MS ? [`waited ${seconds(ms)}`] : []
-}
-
-function parked(ms: number): readonly string[] {
-  return ms >= WAIT_SHOWN_MIN_MS ? [`parked ${seconds(ms)}`] : []
+function longer(word: string, ms: number): readonly string[] {
+  return ms >= WAIT_SHOWN_MIN_MS ? [`${word} ${seconds(ms)}`] : []
 }
 
 function timeOf(ms: number, isOpen: boolean): string {

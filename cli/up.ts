@@ -89,8 +89,9 @@ export async function hostCommand(options: {
   const bus = await openBus(requiredBrokerSettings(process.env), { namespace, as: userParty('host'), log })
   const models = await resolveModels(system, { env: process.env, log })
   const hosting = host({ system, bus, places: models.places, log, env: process.env, only: options.only && new Set(options.only) })
+  const told = interrupted() // before anybody can know that we are ready and tell us to go
   print(`ready ${hosting.hostId}`)
-  await interrupted()
+  await told
   void interrupted().then(() => process.exit(EXIT.interrupted))
   await hosting.stop(GRACE_MS)
   await models.stop()
