@@ -187,3 +187,17 @@ for (const [name, start] of [
     })
   })
 }
+
+it('lists a trace of more actors than the server answers for at once', async () => {
+  const rig = await onNats()
+  const bus = rig.buses[0] as NatsBus
+  const traceId = 'a'.repeat(32)
+  await Promise.all(
+    Array.from({ length: 1_100 }, (_, i) =>
+      bus.post.send({ subject: subjects.trace(traceId, 'a', `a_k${i}`), id: `${i}`, body: '{}', once: true }),
+    ),
+  )
+
+  expect(await bus.traces.actors(traceId)).toHaveLength(1_100)
+  await rig.close()
+})
