@@ -105,7 +105,7 @@ export class Reader {
       try {
         return await attempt()
       } catch (error) {
-        if (Date.now() > deadline || this.connection.isClosed())
+        if (isFinal(error) || Date.now() > deadline || this.connection.isClosed())
           throw new KaosError('read_failed', `could not read ${what}: ${(error as Error).message}`, { cause: error })
         await new Promise((resolve) => setTimeout(resolve, Math.min(500, 20 * 2 ** Math.min(tries, 6))))
       }
