@@ -17,6 +17,10 @@ export const EXIT = {
 
 const BY_CODE: Partial<Record<ErrorCode, number>> = {
   usage: EXIT.usage,
+  bad_setting: EXIT.usage,
+  bad_script: EXIT.usage,
+  folder_unusable: EXIT.usage,
+  port_taken: EXIT.usage,
   bad_name: EXIT.usage,
   already_running: EXIT.usage,
   broker_unreachable: EXIT.unreachable,

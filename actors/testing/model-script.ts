@@ -74,7 +74,7 @@ export type Fault = z.infer<typeof fault>
 /** Reads a script, YAML or JSON. Throws a KaosError that lists every mistake with file, line, field and value. */
 export async function loadScript(file: string): Promise<Script> {
   const text = await readFile(file, 'utf8').catch((cause: Error) => {
-    throw new KaosError('usage', `could not read the model script "${file}": ${cause.message}`, { cause })
+    throw new KaosError('bad_script', `could not read the model script "${file}": ${cause.message}`, { cause })
   })
   return parseScript(text, file)
 }
@@ -139,7 +139,7 @@ function describe(issue: z.core.$ZodIssue, value: unknown): string {
 
 function refused(file: string, mistakes: readonly string[]): KaosError {
   return new KaosError(
-    'usage',
+    'bad_script',
     `could not use the model script "${file}":\n${mistakes.map((mistake) => `  ${mistake}`).join('\n')}`,
     {
       details: mistakes,

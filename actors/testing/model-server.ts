@@ -131,7 +131,7 @@ export async function startModelServer(options: ModelServerOptions = {}): Promis
 
   server.listen(options.port ?? 0, host)
   await once(server, 'listening').catch((cause: Error) => {
-    throw new KaosError('usage', `the offline model could not listen on ${host}:${options.port ?? 0}: ${cause.message}`, {
+    throw new KaosError('port_taken', `the offline model could not listen on ${host}:${options.port ?? 0}: ${cause.message}`, {
       cause,
     })
   })

@@ -102,7 +102,7 @@ function identitiesOf(env: NodeJS.ProcessEnv): Named[] {
   if (env.NATS_USER) {
     found.push({ from: 'NATS_USER', identity: { kind: 'user', user: env.NATS_USER, password: env.NATS_PASSWORD ?? '' } })
   } else if (env.NATS_PASSWORD) {
-    throw new KaosError('usage', 'NATS_PASSWORD is set and NATS_USER is not: set both, or NATS_TOKEN for a token')
+    throw new KaosError('bad_setting', 'NATS_PASSWORD is set and NATS_USER is not: set both, or NATS_TOKEN for a token')
   }
   return found
 }
@@ -115,7 +115,7 @@ function onlyOne(found: readonly Named[]): Identity {
   if (!other) return first.identity
   const both =
     other.from === first.from ? `${first.from} names two identities` : `${first.from} and ${other.from} both name an identity`
-  throw new KaosError('usage', `${both}: keep one`)
+  throw new KaosError('bad_setting', `${both}: keep one`)
 }
 
 function credsIn(file: string): Identity {
@@ -129,7 +129,10 @@ function credsIn(file: string): Identity {
 function nkeyIn(value: string): Identity {
   if (SEED.test(value)) return { kind: 'nkey', seed: value }
   if (value.startsWith('S') && !/[./]/.test(value) && value.length > 40) {
-    throw new KaosError('usage', 'NATS_NKEY is a damaged seed: it must be 58 characters from A-Z and 2-7, or the name of a file')
+    throw new KaosError(
+      'bad_setting',
+      'NATS_NKEY is a damaged seed: it must be 58 characters from A-Z and 2-7, or the name of a file',
+    )
   }
   const text = readText('NATS_NKEY', value)
   if (!seedIn(text)) throw bad('NATS_NKEY', value, 'holds no seed', 'name a file with the seed of a user, which begins with SU')
@@ -146,7 +149,7 @@ function tlsOf(env: NodeJS.ProcessEnv): TlsFiles | undefined {
   if (!NATS_CA && !NATS_CERT && !NATS_KEY) return undefined
   if (Boolean(NATS_CERT) !== Boolean(NATS_KEY)) {
     const [set, unset] = NATS_CERT ? ['NATS_CERT', 'NATS_KEY'] : ['NATS_KEY', 'NATS_CERT']
-    throw new KaosError('usage', `${set} is set and ${unset} is not: a client certificate needs both`)
+    throw new KaosError('bad_setting', `${set} is set and ${unset} is not: a client certificate needs both`)
   }
   return {
     ...(NATS_CA ? { caFile: readable('NATS_CA', NATS_CA) } : {}),
@@ -177,5 +180,5 @@ function unreadable(variable: string, file: string, error: unknown): KaosError {
 }
 
 function bad(variable: string, value: string, what: string, cure: string): KaosError {
-  return new KaosError('usage', `${variable} "${value}" ${what}: ${cure}`)
+  return new KaosError('bad_setting', `${variable} "${value}" ${what}: ${cure}`)
 }

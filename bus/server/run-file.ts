@@ -64,9 +64,13 @@ function tryLock(dir: string, folder: string): FolderLock | undefined {
     mkdirSync(folder, { recursive: true })
     return takeFolderLock(join(folder, LOCK))
   } catch (error) {
-    throw new KaosError('usage', `could not lock the folder "${dir}": ${reasonOf(error)}; run kaos where it may write`, {
-      cause: error,
-    })
+    throw new KaosError(
+      'folder_unusable',
+      `could not lock the folder "${dir}": ${reasonOf(error)}; run kaos where it may write`,
+      {
+        cause: error,
+      },
+    )
   }
 }
 

@@ -227,6 +227,10 @@ export const errorCodes = {
     'Something tried to reach the network during a replay.',
     'Move the work into an effect, so that the record can answer it.',
   ),
+  bad_setting: row('terminal', 'An environment variable cannot be understood.', 'Correct the variable that the message names.'),
+  bad_script: row('terminal', 'A script of the offline model cannot be understood.', 'Correct the lines that the message names.'),
+  folder_unusable: row('terminal', 'The folder cannot be written to.', 'Run kaos in a folder where it may write.'),
+  port_taken: row('terminal', 'The address cannot be listened on.', 'Choose another port, or end what uses it.'),
   usage: row('terminal', 'The command line cannot be understood.', 'See --help.'),
   internal: row('terminal', 'A defect in kaos-actors.', 'Please report it with the message and the trace.'),
 } as const satisfies Record<string, Row>

@@ -29,7 +29,7 @@ function messageOf(env: NodeJS.ProcessEnv): string {
   try {
     brokerSettings(env)
   } catch (error) {
-    if (error instanceof KaosError && error.code === 'usage') return error.message
+    if (error instanceof KaosError && error.code === 'bad_setting') return error.message
     throw error
   }
   throw new Error('it was accepted')

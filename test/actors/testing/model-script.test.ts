@@ -33,7 +33,7 @@ it('names file, line, field and value of every mistake at once', () => {
 
   const error = caught(() => parseScript(text, 'a.yaml'))
 
-  expect(error.code).toBe('usage')
+  expect(error.code).toBe('bad_script')
   expect(error.message).toContain('a.yaml:2: rules.0.when.turn: got "soon"')
   expect(error.message).toContain('a.yaml:4: rules.0.reply.delayMs: got -1')
   expect(error.message).toContain('a.yaml:5: rules.0.reply.text: got 7')

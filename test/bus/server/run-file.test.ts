@@ -131,5 +131,8 @@ test('lets exactly one in when several start at once', async () => {
 test('says that it may not write here', async () => {
   await writeFile(join(folder, '.kaos'), 'a file in place of the folder')
 
-  await expect(claimFolder(folder)).rejects.toMatchObject({ code: 'usage', message: expect.stringContaining(`"${folder}"`) })
+  await expect(claimFolder(folder)).rejects.toMatchObject({
+    code: 'folder_unusable',
+    message: expect.stringContaining(`"${folder}"`),
+  })
 })
