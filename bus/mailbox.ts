@@ -91,6 +91,7 @@ class Pull {
   /** Messages asked for and not come yet. */
   private asked = 0
   private askedAt = 0
+  private isAnswered = true
   private isStopped = false
 
   constructor(options: PullOptions) {
@@ -140,6 +141,7 @@ class Pull {
       this.onStatus(message)
       return
     }
+    this.noteAnswer(true)
     this.asked = Math.max(0, this.asked - 1)
     const info = parseAck(message.reply)
     const inHand = this.held.get(info.delivery)
@@ -167,7 +169,19 @@ class Pull {
     const owed = Number(message.headers!.get('Nats-Pending-Messages') || 0)
     this.asked = code === 408 && owed > 0 ? Math.max(0, this.asked - owed) : 0
     // 503: no server has the consumer now; the timer asks again.
+    this.noteAnswer(code !== 503)
     if (code !== 503) this.ask()
+  }
+
+  /** Says once that pulls go unanswered, and once that they are answered again. */
+  private noteAnswer(isAnswered: boolean): void {
+    if (this.isAnswered === isAnswered) return
+    this.isAnswered = isAnswered
+    const { log, api } = this.options
+    const [stream, consumer] = api.split('.').slice(-2)
+    if (isAnswered) log.info({ stream, consumer }, 'pulls are answered again')
+    else
+      log.warn({ stream, consumer }, 'nobody answers a pull: the stream is not created yet, or no server leads it; asking again')
   }
 }
 

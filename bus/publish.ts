@@ -8,10 +8,10 @@ import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
 import { guarded, watchStatus } from './connection.ts'
 import type { Blobs, Post } from './contracts.ts'
+import { withoutOverflow } from './overflow.ts'
 import { KaosError } from './wire/errors.ts'
-import { sha256 } from './wire/json.ts'
-import { MESSAGE_LIMITS, PUBLISH_LIMITS } from './wire/limits.ts'
-import { blobBody, HEADERS, MESSAGE_VERSION, type Outgoing } from './wire/message.ts'
+import { PUBLISH_LIMITS } from './wire/limits.ts'
+import { HEADERS, MESSAGE_VERSION, type Outgoing } from './wire/message.ts'
 
 export type HeaderPairs = readonly (readonly [string, string | number])[]
 
@@ -64,6 +64,8 @@ export class Publisher {
     this.sweeper = setInterval(() => this.sweep(), SWEEP_MS).unref()
     watchStatus(connection, {
       onDisconnect: () => this.failAll('the connection was lost'),
+      // What was published meanwhile went nowhere.
+      onReconnect: () => this.failAll('the connection was lost'),
       onClose: () => {
         clearInterval(this.sweeper)
         this.failAll('the connection is closed')
@@ -88,7 +90,8 @@ export class Publisher {
 
   /**
    * Repeats `attempt` until it answers: at once and alone where a stream is missing (one probes, the others wait), soon where the server was
-   * only busy. After about 30 s it gives up with a retryable error. `attempt` answers undefined to be called again.
+   * only busy. After about 30 s, and at once when the connection is closed, it gives up with a retryable error. `attempt` answers undefined to
+   * be called again.
    */
   async persist<T>(subject: string, attempt: () => Promise<T | undefined>): Promise<T> {
     const deadline = Date.now() + PUBLISH_LIMITS.settleMs
@@ -102,6 +105,8 @@ export class Publisher {
         failed = error
       }
       if (failed?.code === JS_CODES.tooLarge) throw new KaosError('payload_too_large', `"${subject}": ${failed.message}`)
+      if (this.connection.isClosed())
+        throw new KaosError('publish_timeout', `"${subject}" could not be stored: the connection is closed`, { cause: failed })
       if (Date.now() > deadline) throw gaveUp(subject, failed)
       if (failed?.kind === 'no-stream') await this.passGate(subject, tries)
       else await delay(failed?.kind === 'refused' && failed.code === JS_CODES.full ? PUBLISH_LIMITS.gateProbeMaxMs : pause(tries))
@@ -173,20 +178,6 @@ export function createPost(publisher: Publisher, blobs: Blobs): Post {
       })
     },
   }
-}
-
-async function withoutOverflow({ body, overflow }: Outgoing, blobs: Blobs): Promise<string> {
-  const bytes = Buffer.byteLength(body)
-  if (!overflow || bytes <= MESSAGE_LIMITS.inlineBytesMax) return body
-  if (bytes > MESSAGE_LIMITS.bodyBytesMax) {
-    throw new KaosError(
-      'payload_too_large',
-      `a message of task "${overflow.task}" has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`,
-    )
-  }
-  const sha = sha256(body)
-  await blobs.write(overflow.owner, overflow.to, overflow.task, sha, body)
-  return blobBody({ ...overflow, sha, bytes })
 }
 
 /**
