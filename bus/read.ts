@@ -2,10 +2,9 @@
  * Reads streams by direct get, in batches, over an inbox of its own. On a connection of its own too: a direct get runs in the read loop of
  * its client at the server and holds up every publish of that connection (p99 277 ms against 6).
  */
-import { randomBytes } from 'node:crypto'
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
-import { guarded, watchStatus } from './connection.ts'
+import { Answers } from './answers.ts'
 import { KaosError } from './wire/errors.ts'
 import { READ_LIMITS } from './wire/limits.ts'
 
@@ -41,38 +40,23 @@ function isFinal(error: unknown): boolean {
   return error instanceof ReadRefused && (error.status === 408 || error.status === 413)
 }
 
-interface Open {
+interface Read {
   readonly messages: StoredMessage[]
   readonly isSingle: boolean
-  readonly until: number
   readonly resolve: (messages: StoredMessage[]) => void
-  readonly reject: (error: Error) => void
+  readonly fail: (error: Error) => void
+  readonly reject: (reason: string) => void
 }
 
-const SWEEP_MS = 100
 const decoder = new TextDecoder()
 
 export class Reader {
   private readonly connection: NatsConnection
-  private readonly inbox: string
-  private readonly open = new Map<string, Open>()
-  private readonly sweeper: NodeJS.Timeout
-  private counter = 0
+  private readonly answers: Answers<Read>
 
   constructor(connection: NatsConnection, inboxPrefix: string, log: Logger) {
     this.connection = connection
-    this.inbox = `${inboxPrefix}.${randomBytes(8).toString('hex')}.g`
-    connection.subscribe(`${this.inbox}.*`, { callback: guarded((_error, message) => this.onMessage(message), log) })
-    this.sweeper = setInterval(() => this.sweep(), SWEEP_MS).unref()
-    watchStatus(connection, {
-      onDisconnect: () => this.failAll('the connection was lost'),
-      // What was asked meanwhile went nowhere.
-      onReconnect: () => this.failAll('the connection was lost'),
-      onClose: () => {
-        clearInterval(this.sweeper)
-        this.failAll('the connection is closed')
-      },
-    })
+    this.answers = new Answers(connection, inboxPrefix, { deadlineMs: READ_LIMITS.deadlineMs, take: takeMessage, log })
   }
 
   /** One answer, asked for during 15 s before it rejects with `read_failed`. */
@@ -113,45 +97,24 @@ export class Reader {
   }
 
   private once(apiSubject: string, body: string, isSingle: boolean): Promise<StoredMessage[]> {
-    return new Promise((resolve, reject) => {
-      const token = (this.counter++).toString(36)
-      this.open.set(token, { messages: [], isSingle, until: Date.now() + READ_LIMITS.deadlineMs, resolve, reject })
-      try {
-        this.connection.publish(apiSubject, body, { reply: `${this.inbox}.${token}` })
-      } catch (error) {
-        this.open.delete(token)
-        reject(error as Error)
-      }
+    return new Promise((resolve, fail) => {
+      const reject = (reason: string) => fail(new Error(reason))
+      const read: Read = { messages: [], isSingle, resolve, fail, reject }
+      this.answers.ask(read, (reply) => this.connection.publish(apiSubject, body, { reply }))
     })
   }
+}
 
-  private onMessage(message: Msg): void {
-    const token = message.subject.slice(this.inbox.length + 1)
-    const entry = this.open.get(token)
-    if (!entry) return
-    const code = message.headers?.code ?? 0
-    if (code === 0) {
-      entry.messages.push(toStored(message))
-      if (!entry.isSingle) return
-    }
-    this.open.delete(token)
-    if (code === 0 || code === 204 || code === 404) entry.resolve(entry.messages)
-    else entry.reject(new ReadRefused(code, `the server answered ${code} ${message.headers?.description ?? ''}`))
+/** One message of an answer, or its end mark; a single one has none. */
+function takeMessage(read: Read, message: Msg): boolean {
+  const code = message.headers?.code ?? 0
+  if (code === 0) {
+    read.messages.push(toStored(message))
+    if (!read.isSingle) return false
   }
-
-  private sweep(): void {
-    const now = Date.now()
-    for (const [token, { until, reject }] of this.open) {
-      if (until > now) return
-      this.open.delete(token)
-      reject(new Error(`no answer in ${READ_LIMITS.deadlineMs} ms`))
-    }
-  }
-
-  private failAll(reason: string): void {
-    for (const { reject } of this.open.values()) reject(new Error(reason))
-    this.open.clear()
-  }
+  if (code === 0 || code === 204 || code === 404) read.resolve(read.messages)
+  else read.fail(new ReadRefused(code, `the server answered ${code} ${message.headers?.description ?? ''}`))
+  return true
 }
 
 function toStored(message: Msg): StoredMessage {
