@@ -33,7 +33,7 @@ export interface ActorState {
   /** The delivery whose turn ended the actor: it repeats the conclusion when it comes again. */
   endedBy: string
   endedAt: number
-  /** What was under way when the actor ended: its addressees are told. */
+  /** What the last entry ended early, by a stop or with the actor: its addressees are told. */
   cut: readonly Pending[]
   readonly pending: Map<EffectId, Pending>
   /** Which host last wrote an entry for a delivery. */
@@ -153,22 +153,29 @@ export function apply(task: TaskId, state: ActorState, entry: Entry, decision: D
     state.pending.delete(input.effect)
     state.usage = addUsage(state.usage, input.usage)
   }
+  const cut: Pending[] = []
   entry.commands.forEach((command, k) => {
     if (command.kind === 'start') {
       const id = effectId(task, entry.n, k)
       const { as, effect } = command
       state.pending.set(id, { id, as, effect, input: command.input, n: entry.n, delivery: entry.delivery })
     } else if (command.kind === 'stop') {
-      for (const effect of state.pending.values()) if (effect.as === command.as) state.pending.delete(effect.id)
+      for (const effect of state.pending.values()) {
+        if (effect.as !== command.as) continue
+        state.pending.delete(effect.id)
+        // What this very entry began was never sent.
+        if (effect.n < entry.n) cut.push(effect)
+      }
     }
   })
   if (entry.outcome) {
     state.outcome = entry.outcome
     state.endedBy = entry.delivery
     state.endedAt = entry.at
-    state.cut = [...state.pending.values()]
+    for (const effect of state.pending.values()) if (effect.n < entry.n) cut.push(effect)
     state.pending.clear()
   }
+  state.cut = cut
   state.snapshot = decision.snapshot
   if (state.snapshot) prune(state.snapshot, openNames(state))
   state.n = entry.n + 1

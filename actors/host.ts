@@ -5,8 +5,8 @@ import type { Entry, Input, StartInput, Work } from '../bus/wire/entry.ts'
 import { KaosError, toFailure } from '../bus/wire/errors.ts'
 import { entryId, parseEffectId } from '../bus/wire/ids.ts'
 import type { Json } from '../bus/wire/json.ts'
-import { DELIVERY_LIMITS, HOST_LIMITS, TASK_LIMITS } from '../bus/wire/limits.ts'
-import { limitsOf, type Mail } from '../bus/wire/message.ts'
+import { DELIVERY_LIMITS, HOST_LIMITS, MESSAGE_LIMITS, TASK_LIMITS } from '../bus/wire/limits.ts'
+import { limitsOf, type Mail, type Outgoing } from '../bus/wire/message.ts'
 import { agentParty, partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { Actor, type ActorState, apply, decide, newState, type Pending, startHash } from './actor.ts'
@@ -50,6 +50,8 @@ export class Host {
   private readonly options: HostOptions
   private readonly actors: LRUCache<string, Actor>
   private readonly pinned = new Map<string, Actor>()
+  /** When mail was first met here whose task, effect or body is not there, by delivery. */
+  private readonly missedSince = new LRUCache<string, number>({ max: HOST_LIMITS.missedMailMax })
 
   constructor(options: HostOptions) {
     this.options = options
@@ -66,14 +68,17 @@ export class Host {
     return this.options.identity.id
   }
 
-  /** The actor that mail is for, pinned until `close`. It is read from its journal unless nothing can be there yet. */
+  /**
+   * The actor that mail is for, pinned until `close`. It is read from its journal unless nothing can be there yet. For mail that comes again it
+   * is read again: another host may have had it meanwhile, and what that one finished must not run here once more.
+   */
   async open(mail: Mail, count: number): Promise<Actor> {
     let actor = this.pinned.get(mail.task) ?? this.actors.get(mail.task)
     const isNew = !actor
     actor ??= new Actor(this.agent.name, mail.task)
     actor.pins++
     this.pinned.set(mail.task, actor)
-    if (isNew && (count > 1 || mail.kind === 'reply' || mail.kind === 'signal')) {
+    if (count > 1 || (isNew && (mail.kind === 'reply' || mail.kind === 'signal'))) {
       const opened = actor
       await actor.lock
         .run(() => this.reload(opened))
@@ -101,6 +106,13 @@ export class Host {
         return !actor.state
       case 'signal':
         if (!actor.state) await this.reload(actor)
+        // A cancel may overtake the start; anything else waits for it.
+        if (!actor.state && input.name !== 'cancel')
+          throw this.missing(
+            'unknown_task',
+            `signal "${input.name}" is for task "${mail.task}", which no journal knows`,
+            delivery,
+          )
         return !actor.state || (!actor.state.outcome && !actor.state.signals.has(input.id) && this.maySignal(actor.state, mail))
       case 'resumed':
         return true
@@ -110,13 +122,8 @@ export class Host {
         if (!actor.state || position.n >= actor.state.n) await this.reload(actor)
         const { state } = actor
         if (!state || position.n >= state.n) {
-          const age = this.options.clock.now() - delivery.message.sentAt
-          if (age > DELIVERY_LIMITS.unknownEffectAgeMs) {
-            throw new KaosError('unknown_effect', `mail "${mail.id}" answers effect "${input.effect}", which no journal knows`)
-          }
-          throw new KaosError('no_progress', `effect "${input.effect}" is not in the journal yet`, {
-            retryAfterMs: DELIVERY_LIMITS.unknownEffectRetryMs,
-          })
+          const message = `mail "${mail.id}" answers effect "${input.effect}", which no journal knows`
+          throw this.missing('unknown_effect', message, delivery)
         }
         const effect = state.pending.get(input.effect)
         if (!effect) return false
@@ -125,26 +132,27 @@ export class Host {
     }
   }
 
+  /**
+   * The error for mail that refers to what is not there: retryable during 30 s, then terminal. Counted from its first look here and not from
+   * when the mail was sent: a server that was leader answers from its past, and mail that waited long must not be dropped for one such answer.
+   */
+  missing(
+    code: 'unknown_effect' | 'unknown_task' | 'body_missing',
+    message: string,
+    { message: { delivery } }: Delivery,
+  ): KaosError {
+    const now = this.options.clock.now()
+    const since = this.missedSince.get(delivery) ?? now
+    this.missedSince.set(delivery, since)
+    if (now - since > DELIVERY_LIMITS.unknownEffectAgeMs) return new KaosError(code, message)
+    return new KaosError('no_progress', `${message} yet`, { retryAfterMs: DELIVERY_LIMITS.unknownEffectRetryMs })
+  }
+
   /** Decides a cause and stores the entry. Called inside the lock. */
   async decideAndAppend(actor: Actor, mail: Mail, cause: Cause, owner: string): Promise<Entry | 'lost' | 'overtaken'> {
-    const { clock, identity, bus } = this.options
-    const at = clock.now()
-    const decision = decide(this.agent.machine, actor.state, cause.input, at)
-    const n = actor.state?.n ?? 0
-    const draft: Draft = {
-      n,
-      at,
-      cause: cause.id,
-      delivery: owner,
-      ...(n === 0 && { from: mail.from }),
-      input: cause.input,
-      commands: decision.commands,
-      ...(decision.outcome && { outcome: decision.outcome }),
-      ...((n === 0 || (!cause.local && cause.input.kind !== 'resumed')) && { trace: mail.trace }),
-      machine: this.agent.machine.id,
-    }
-    const wantsSnapshot = n > 0 && n % HOST_LIMITS.snapshotEvery === 0 && !decision.outcome
-    const encoded = encode(actor, draft, decision, wantsSnapshot ? this.agent.machine : undefined)
+    const { identity, bus } = this.options
+    const { decision, draft, encoded } = this.prepare(actor, mail, cause, owner)
+    const { n } = draft
     const self = agentParty(actor.agent)
     for (const [sha, body] of encoded.blobs) await bus.blobs.write(self, self, actor.task, sha, body)
     const writer = identity.nextWriter()
@@ -175,6 +183,39 @@ export class Host {
       if (this.lostOwnership(actor, owner)) return 'overtaken'
     }
     return draft as Entry
+  }
+
+  /** The entry of a cause. An answer that no journal can hold is the failure of its effect, or the task would wait for it for ever. */
+  private prepare(actor: Actor, mail: Mail, cause: Cause, owner: string) {
+    const at = this.options.clock.now()
+    try {
+      return this.draw(actor, mail, cause, owner, at)
+    } catch (error) {
+      if (!(error instanceof KaosError) || error.code !== 'payload_too_large' || cause.input.kind !== 'result') throw error
+      const { value: _value, ...answered } = cause.input
+      const input: Input = { ...answered, kind: 'error', failure: toFailure(error) }
+      return this.draw(actor, mail, { ...cause, input }, owner, at)
+    }
+  }
+
+  private draw(actor: Actor, mail: Mail, cause: Cause, owner: string, at: number) {
+    const { machine } = this.agent
+    const decision = decide(machine, actor.state, cause.input, at)
+    const n = actor.state?.n ?? 0
+    const draft: Draft = {
+      n,
+      at,
+      cause: cause.id,
+      delivery: owner,
+      ...(n === 0 && { from: mail.from }),
+      input: cause.input,
+      commands: decision.commands,
+      ...(decision.outcome && { outcome: decision.outcome }),
+      ...((n === 0 || (!cause.local && cause.input.kind !== 'resumed')) && { trace: mail.trace }),
+      machine: machine.id,
+    }
+    const wantsSnapshot = n > 0 && n % HOST_LIMITS.snapshotEvery === 0 && !decision.outcome
+    return { decision, draft, encoded: encode(actor, draft, decision, wantsSnapshot ? machine : undefined) }
   }
 
   /** Whether another host has taken over a delivery, as far as this state knows. */
@@ -220,7 +261,7 @@ export class Host {
   /** How to run a pending effect here, or undefined when it goes by mail. The run never rejects. */
   localRun(actor: Actor, effect: Pending): ((signal: AbortSignal) => Promise<Cause>) | undefined {
     const source = this.effectOf(effect)
-    if (source && source.kind === 'mail') return undefined
+    if (source?.kind === 'mail') return this.refusalRun(effect, source.message(this.callOf(actor, effect)))
     const { clock, bus } = this.options
     const startedAt = clock.now()
     const subject = this.subjects.progress(actor.state!.trace.traceId, actor.agent, actor.task)
@@ -247,6 +288,15 @@ export class Host {
     }
   }
 
+  /** The answer to an effect whose message no stream would take; undefined for every other. */
+  private refusalRun(effect: Pending, { body }: Outgoing): (() => Promise<Cause>) | undefined {
+    const bytes = Buffer.byteLength(body)
+    if (bytes <= MESSAGE_LIMITS.bodyBytesMax) return undefined
+    const message = `the message of effect "${effect.id}" has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`
+    const input: Input = { kind: 'error', effect: effect.id, failure: { code: 'payload_too_large', message } }
+    return async () => ({ id: effect.id, input, local: true })
+  }
+
   /** Sends the message of an effect that is answered by mail. */
   async post(actor: Actor, effect: Pending): Promise<void> {
     const source = this.effectOf(effect)
@@ -269,9 +319,8 @@ export class Host {
     await this.at('after-conclude', actor)
   }
 
-  /** Tells the addressees of effects by mail that an entry ended them early. */
-  stops(actor: Actor, entry: Pick<Entry, 'outcome'>): Promise<void>[] {
-    if (!entry.outcome) return []
+  /** Tells the addressees of effects by mail that the last entry ended them early. */
+  stops(actor: Actor): Promise<void>[] {
     return actor.state!.cut.flatMap((effect) => {
       const source = this.effectOf(effect)
       const message = source?.kind === 'mail' ? source.stop?.(this.callOf(actor, effect)) : undefined
@@ -284,12 +333,7 @@ export class Host {
     const state = actor.state!
     const isStart = mail.kind === 'task' || mail.kind === 'start'
     const ended = state.outcome && (isStart || state.endedBy === owner)
-    return [
-      ...(isStart ? [this.announce(actor)] : []),
-      ...(ended
-        ? [...this.stops(actor, state as { outcome: NonNullable<typeof state.outcome> }), this.conclude(actor, mail)]
-        : []),
-    ]
+    return [...(isStart ? [this.announce(actor)] : []), ...(ended ? [...this.stops(actor), this.conclude(actor, mail)] : [])]
   }
 
   /** What a new task begins with. Waits, by redelivery, for tool lists that are not announced yet. */

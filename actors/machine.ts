@@ -21,6 +21,7 @@ export type Snapshot = AnyMachineSnapshot
 
 /** A registered machine: its contract was checked, and it can be asked. */
 export interface Machine {
+  readonly name: string
   /** Name and hash of its code, as entries record it. */
   readonly id: string
   readonly logic: AnyStateMachine
@@ -45,7 +46,7 @@ export interface Decision {
 interface RawAction {
   readonly type: string
   readonly params?: {
-    readonly id?: string
+    readonly id?: unknown
     readonly src?: unknown
     readonly input?: unknown
     readonly actorRef?: { readonly id: string }
@@ -91,6 +92,12 @@ export function registerMachine(options: {
   const code = hashOf([codeText(logic.config), codeText(logic.implementations), ...(options.sources ?? [])])
   const sink = { actions: [] as RawAction[] }
   const self = createActor(logic) as unknown as AnyActor
+  // A name in the system would outlive the decision that gave it, and the next one would fail on it.
+  Object.assign(self.system, {
+    _set(systemId: string) {
+      throw refused(...useOf.systemId(systemId))
+    },
+  })
   const scope = {
     self,
     id: '',
@@ -103,6 +110,7 @@ export function registerMachine(options: {
     actionExecutor: (action: unknown) => void sink.actions.push(action as RawAction),
   }
   return {
+    name,
     id: `${name}@${code.slice(0, 16)}`,
     logic,
     toInput: options.toInput,
@@ -172,9 +180,12 @@ function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<s
   machine.sink.actions = []
   try {
     const snapshot = decide()
+    // XState keeps some throws in the snapshot.
+    if (snapshot.status === 'error' && snapshot.error instanceof KaosError) throw snapshot.error
     const commands: Command[] = []
+    const underWay = new Set(open)
     for (const action of machine.sink.actions) {
-      const command = toCommand(action, open)
+      const command = toCommand(action, underWay)
       if (command) commands.push(command)
     }
     checkChildren(before, snapshot, commands)
@@ -184,31 +195,39 @@ function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<s
     return {
       snapshot: undefined,
       commands: [],
-      outcome: { state: 'failed', failure: { ...failure, message: `machine "${machine.id}": ${failure.message}` } },
+      // Without the hash of the code: the entry must still be the same after the next deploy.
+      outcome: { state: 'failed', failure: { ...failure, message: `machine "${machine.name}": ${failure.message}` } },
     }
   }
 }
 
-function toCommand(action: RawAction, open: ReadonlySet<string>): Command | undefined {
+/** `underWay` follows what the actions before this one began and stopped. */
+function toCommand(action: RawAction, underWay: Set<string>): Command | undefined {
   const { params } = action
   switch (action.type) {
     case 'xstate.spawnChild': {
-      if (typeof params?.src !== 'string' || !params.actorRef)
-        throw refused('an inline effect', 'name its source in setup({ actors })')
-      return { kind: 'start', effect: params.src, as: params.actorRef.id, input: (params.input ?? null) as Json }
+      if (typeof params?.src !== 'string') throw refused(...useOf.inlineSource)
+      if (!params.actorRef) throw refused(...useOf.unknownSource(params.src))
+      if (params.id === undefined) throw refused(...useOf.noName(params.src))
+      const as = params.actorRef.id
+      if (underWay.has(as)) throw refused(...useOf.nameTwice(as))
+      underWay.add(as)
+      return { kind: 'start', effect: params.src, as, input: (params.input ?? null) as Json }
     }
-    case 'xstate.stopChild':
-      return params?.id !== undefined && open.has(params.id) ? { kind: 'stop', as: params.id } : undefined
+    case 'xstate.stopChild': {
+      const as = params?.id as string | undefined
+      return as !== undefined && underWay.delete(as) ? { kind: 'stop', as } : undefined
+    }
     case 'xstate.emit':
       return { kind: 'emit', event: (params?.event ?? null) as Json }
     case 'xstate.raise':
-      if (params?.delay !== undefined) throw refused('a delay', 'wait for an effect or a message')
+      if (params?.delay !== undefined) throw refused(...useOf.delay)
       return undefined
     case 'xstate.log':
     case 'xstate.cancel':
       return undefined
     default:
-      throw refused(`the action "${action.type}"`, 'make it an invoked effect')
+      throw refused(...useOf.action(action.type))
   }
 }
 
@@ -254,11 +273,8 @@ type AnyStateNode = StateNode<never, never, never, never>
 function checkNode(name: string, logic: AnyStateMachine, node: unknown): void {
   const state = node as AnyStateNode & { invoke: readonly { src: string; systemId?: string }[] }
   for (const { src, systemId } of state.invoke) {
-    if (src.startsWith('xstate.invoke.'))
-      throw refusedAt(name, `an inline source in state "${state.id}"`, 'name it in setup({ actors }) and invoke it by name')
-    if (!(src in logic.implementations.actors))
-      throw refusedAt(name, `the source "${src}", which setup({ actors }) does not name`, 'add it there')
-    if (systemId) throw refusedAt(name, `systemId "${systemId}"`, 'leave it out')
+    if (src.startsWith('xstate.invoke.')) throw refusedAt(name, ...useOf.inlineSource)
+    checkSource(name, logic, src, systemId)
   }
   const transitions = [...state.transitions.values()].flat()
   for (const { eventType } of transitions) {
@@ -270,6 +286,7 @@ function checkNode(name: string, logic: AnyStateMachine, node: unknown): void {
     state.exit,
     ...transitions.map((t) => t.actions),
     ...(state.always ?? []).map((t) => t.actions),
+    state.initial?.actions ?? [],
   ].flat()
   for (const action of actions) checkAction(name, logic, action)
   for (const child of Object.values(state.states)) checkNode(name, logic, child)
@@ -279,14 +296,42 @@ function checkAction(name: string, logic: AnyStateMachine, action: unknown): voi
   if ((action as { type?: string })?.type?.startsWith('xstate.after.')) return
   const named = typeof action === 'string' ? action : isObject(action) ? String(action.type) : undefined
   const resolved = named === undefined ? action : (logic.implementations.actions as Record<string, unknown>)[named]
-  const type = (resolved as { type?: string } | undefined)?.type
-  if (type !== undefined && FREE_ACTIONS.has(type)) return
-  throw refusedAt(
-    name,
-    `the action "${named ?? type ?? '(inline)'}"`,
-    'make it an invoked effect; assign, raise, emit and enqueueActions are fine',
-  )
+  const { type, src, id, systemId, delay } = (resolved ?? {}) as {
+    type?: string
+    src?: unknown
+    id?: unknown
+    systemId?: string
+    delay?: unknown
+  }
+  if (type === undefined || !FREE_ACTIONS.has(type)) throw refusedAt(name, ...useOf.action(named ?? type ?? '(inline)'))
+  if (type === 'xstate.raise' && delay !== undefined) throw refusedAt(name, ...useOf.delay)
+  if (type !== 'xstate.spawnChild') return
+  if (typeof src !== 'string') throw refusedAt(name, ...useOf.inlineSource)
+  checkSource(name, logic, src, systemId)
+  if (id === undefined) throw refusedAt(name, ...useOf.noName(src))
 }
+
+function checkSource(name: string, logic: AnyStateMachine, src: string, systemId: string | undefined): void {
+  if (!Object.hasOwn(logic.implementations.actors, src)) throw refusedAt(name, ...useOf.unknownSource(src))
+  if (systemId !== undefined) throw refusedAt(name, ...useOf.systemId(systemId))
+}
+
+type Use = readonly [what: string, instead: string]
+
+/** What a durable machine may not use, and what to write instead. */
+const useOf = {
+  inlineSource: ['an inline source', 'name it in setup({ actors }) and invoke or spawn it by its name'],
+  unknownSource: (src: string): Use => [`the source "${src}", which setup({ actors }) does not name`, 'add it there'],
+  systemId: (systemId: string): Use => [`systemId "${systemId}"`, 'leave it out'],
+  // XState would number it, and the number is another at the next decision.
+  noName: (src: string): Use => [`spawnChild of "${src}" without an id`, 'give it an id'],
+  nameTwice: (as: string): Use => [`the id "${as}" for two effects at once`, 'give each its own id'],
+  delay: ['a delay', 'wait for an effect or a message'],
+  action: (action: string): Use => [
+    `the action "${action}"`,
+    'make it an invoked effect; assign, raise, emit and enqueueActions are fine',
+  ],
+} as const satisfies Record<string, Use | ((text: string) => Use)>
 
 function refused(what: string, instead: string): KaosError {
   return new KaosError('machine_contract', `${what} cannot be durable; ${instead}`)

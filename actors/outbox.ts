@@ -1,8 +1,8 @@
 /** The messages that an actor's entries cause. Pure: a resumed turn makes the same ones again, and receivers know them. */
 import type { Entry, Outcome } from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
-import { entryId, isRootTask, parseRootTask, spanIdOf } from '../bus/wire/ids.ts'
-import { HEADERS, type Incoming, type Outgoing, type ReplyBody } from '../bus/wire/message.ts'
+import { entryId, isRootTask, keyOf, parseRootTask, spanIdOf } from '../bus/wire/ids.ts'
+import { HEADERS, headerText, type Incoming, type Outgoing, type ReplyBody } from '../bus/wire/message.ts'
 import { ANYBODY, agentParty, type Party, type Subjects } from '../bus/wire/subjects.ts'
 import { type TraceContext, traceHeaders } from '../bus/wire/trace.ts'
 import type { Actor, ActorState } from './actor.ts'
@@ -110,6 +110,15 @@ function replyToParent(subjects: Subjects, actor: Actor, parent: { agent: string
   }
 }
 
+/** What a parent is told of a delegation that never became an actor. */
+export function refusalReply(subjects: Subjects, agent: string, parent: string, effect: string, failure: Failure): Outgoing {
+  return {
+    subject: subjects.reply(parent, agentParty(agent), effect),
+    id: effect,
+    body: JSON.stringify({ kind: 'error', failure } satisfies ReplyBody),
+  }
+}
+
 /** Span of the whole actor: its place is entry 0. */
 export function actorSpan(trace: TraceContext, task: string): string {
   return spanIdOf(trace.traceId, entryId(task, 0))
@@ -117,19 +126,22 @@ export function actorSpan(trace: TraceContext, task: string): string {
 
 /** Mail that can never be processed, as it came, with why. Redriving it needs nothing else. */
 export function deadLetter(subjects: Subjects, party: Party, message: Incoming, failure: Failure): Outgoing {
-  const kept = [HEADERS.version, HEADERS.id, HEADERS.key, 'traceparent', 'tracestate'].flatMap((name) => {
+  const given = (name: string) => {
     const value = message.header(name)
-    return value ? [[name, value] as const] : []
-  })
+    return value ? [[name, headerText(value)] as const] : []
+  }
   const key = message.header(HEADERS.key) || message.header(HEADERS.messageId)
+  const cause = message.header(HEADERS.cause) || message.header(HEADERS.id) || message.delivery
   return {
     subject: subjects.dead(party),
     id: `dead.${message.delivery}`,
     body: message.body,
     headers: [
-      ...kept.filter(([name]) => name !== HEADERS.id && name !== HEADERS.version && name !== HEADERS.key),
-      ...(key ? [[HEADERS.key, key] as const] : []),
-      [HEADERS.cause, message.header(HEADERS.cause) || message.header(HEADERS.id) || message.delivery],
+      ...given('traceparent'),
+      ...given('tracestate'),
+      // As the key that the id becomes: any id may be sent, not any text fits a header.
+      ...(key ? [[HEADERS.key, keyOf(subjects.namespace, party.name, key)] as const] : []),
+      [HEADERS.cause, headerText(cause)],
       ['Kaos-Dead-Subject', message.subject],
       ['Kaos-Dead-Code', failure.code],
       ['Kaos-Dead-Reason', failure.message.replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, 500)],

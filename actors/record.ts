@@ -1,4 +1,5 @@
 /** Entries on their way into the journal and back: bodies become references and references bodies, seals are made and checked. */
+import { bodyText } from '../bus/wire/bodies.ts'
 import { type Command, type Entry, openEntry, sealEntry } from '../bus/wire/entry.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { entryId } from '../bus/wire/ids.ts'
@@ -20,7 +21,7 @@ export interface Encoded {
   readonly hasSnapshot: boolean
 }
 
-export function stateHash(actor: Actor, decision: Decision): string {
+export function stateHash(actor: Pick<Actor, 'bodies'>, decision: Decision): string {
   return hashOf(actor.bodies.split(comparable(decision.snapshot), new Map()))
 }
 
@@ -28,19 +29,27 @@ export function stateHash(actor: Actor, decision: Decision): string {
 export function encode(actor: Actor, draft: Draft, decision: Decision, snapshotBy?: Machine): Encoded {
   const met = new Map<string, Json>()
   const split = <T>(value: T): T => actor.bodies.split(value as Json, met) as T
+  const splitFields = <T>(value: T): T => actor.bodies.splitFields(value as { [key: string]: Json }, met) as T
   const hasSnapshot = snapshotBy !== undefined && actor.state !== undefined
   const entry: Entry = {
     ...draft,
-    input: split(draft.input),
+    input: splitFields(draft.input),
     commands: splitCommands(draft.commands, split),
-    ...(draft.outcome && { outcome: split(draft.outcome) }),
+    ...(draft.outcome && { outcome: splitFields(draft.outcome) }),
     state: stateHash(actor, decision),
     ...(hasSnapshot && { snapshot: split(persistState(snapshotBy, actor.state!)) }),
   }
   const fresh = [...met]
     .filter(([sha]) => hasSnapshot || !actor.bodies.isStored(sha))
-    .map(([sha, body]) => ({ sha, text: canonicalText(body) }))
+    .map(([sha, body]) => ({ sha, text: bodyText(body) }))
   const { inline, beside } = place(fresh, JSON.stringify(entry).length)
+  const largest = Math.max(0, ...beside.map(({ text }) => Buffer.byteLength(text)))
+  if (largest > MESSAGE_LIMITS.journalBodyBytesMax) {
+    throw new KaosError(
+      'payload_too_large',
+      `entry "${entryId(actor.task, draft.n)}" needs a body of ${largest} bytes; at most ${MESSAGE_LIMITS.journalBodyBytesMax} are allowed`,
+    )
+  }
   const parts = inline.length > 0 && { parts: Object.fromEntries(inline.map(({ sha }) => [sha, met.get(sha)!])) }
   const blobs = beside.length > 0 && { blobs: Object.fromEntries(beside.map(({ sha, text }) => [sha, Buffer.byteLength(text)])) }
   const { text, seal } = sealEntry({ ...entry, ...parts, ...blobs }, actor.state?.seal ?? '')
@@ -118,7 +127,7 @@ export async function decode(
   const entry: Entry = {
     ...rest,
     input: join(rest.input),
-    commands: join(rest.commands),
+    commands: splitCommands(rest.commands, join),
     ...(rest.outcome && { outcome: join(rest.outcome) }),
   }
   return { entry, stored, bodies: [...Object.keys(parts), ...Object.keys(blobs)], snapshot }
@@ -130,12 +139,11 @@ export function sameCommands(
   decision: Decision,
   recorded: Pick<Entry, 'commands' | 'outcome'>,
 ): boolean {
-  const split = <T>(value: T): T => actor.bodies.split(value as Json, new Map()) as T
+  const { bodies } = actor
+  const split = <T>(value: T): T => bodies.split(value as Json, new Map()) as T
+  const outcome = decision.outcome && bodies.splitFields(decision.outcome as unknown as { [key: string]: Json }, new Map())
   const isSame = (now: unknown, then: unknown) => canonicalText(now) === canonicalText(then)
-  return (
-    isSame(splitCommands(decision.commands, split), recorded.commands) &&
-    isSame(split(decision.outcome ?? null), recorded.outcome ?? null)
-  )
+  return isSame(splitCommands(decision.commands, split), recorded.commands) && isSame(outcome ?? null, recorded.outcome ?? null)
 }
 
 /** A command stays readable in its entry; only what its input holds may be a body. */

@@ -1,13 +1,13 @@
 /** Serves one agent in this process: pulls its mail, takes a turn for each message, and says what becomes of mail that cannot be processed. */
 import type { Delivery, Subscription } from '../bus/contracts.ts'
 import { NO_USAGE } from '../bus/wire/entry.ts'
-import { isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
+import { type ErrorCode, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
 import { DELIVERY_LIMITS, STREAM_LIMITS } from '../bus/wire/limits.ts'
-import { decodeMail, doorTask, HEADERS, type Incoming, type Mail, parseBlobBody } from '../bus/wire/message.ts'
+import { decodeMail, doorTask, HEADERS, type Incoming, type Mail, parseBlobBody, type ReplyBody } from '../bus/wire/message.ts'
 import { agentParty, parseMailSubject, partyText } from '../bus/wire/subjects.ts'
 import { readTrace } from '../bus/wire/trace.ts'
 import { Host, type HostOptions } from './host.ts'
-import { deadLetter, resultMessage } from './outbox.ts'
+import { deadLetter, refusalReply, resultMessage } from './outbox.ts'
 import { takeTurn } from './turn.ts'
 
 export interface AgentService {
@@ -47,9 +47,8 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
   let mail: Mail | undefined
   try {
     await host.at('after-pull', { task: delivery.message.subject.split('.').at(-1) ?? '' })
-    const message = await withBody(delivery.message, options)
-    mail = decodeMail(bus.namespace, message)
-    checkAge(mail, message, options)
+    mail = await readMail()
+    checkAge(mail, delivery.message, options)
     await takeTurn(delivery, mail, host)
   } catch (error) {
     await judge(error).catch((failed: unknown) => {
@@ -70,7 +69,7 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
       )
       return delivery.nak(retryAfterMs ?? delayOf(delivery))
     }
-    if (!(error instanceof KaosError)) {
+    if (!(error instanceof KaosError) || error.code === 'internal') {
       options.log.error({ ...fields, err: error }, 'a turn failed; its mail is tried again')
       return delivery.nak(delayOf(delivery))
     }
@@ -82,12 +81,35 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
     delivery.ack()
   }
 
-  /** Dead letter, and for a task that never began a result that says why. */
+  /**
+   * Who was asked and answers what cannot be read will not answer again: that is put aside and taken for an error, or the task would wait for
+   * ever. The turn still looks at who it is from.
+   */
+  async function readMail(): Promise<Mail> {
+    const { message } = delivery
+    try {
+      return decodeMail(bus.namespace, await withBody(message, options))
+    } catch (thrown) {
+      const error = isMissingBody(thrown) ? host.missing('body_missing', thrown.message, delivery) : thrown
+      const isAnswer = parseMailSubject(message.subject)?.kind === 'reply'
+      if (!isAnswer || !(error instanceof KaosError) || !UNREADABLE.has(error.code)) throw error
+      const failure = toFailure(error)
+      const body = JSON.stringify({ kind: 'error', failure } satisfies ReplyBody)
+      const answer = decodeMail(bus.namespace, { ...message, body })
+      await bus.post.send(deadLetter(host.subjects, agentParty(agent.name), message, failure))
+      return answer
+    }
+  }
+
+  /** Dead letter; for a task that never began a result that says why, and for a delegation the answer that its parent waits for. */
   async function refuse(error: KaosError): Promise<void> {
     const { message } = delivery
     const failure = toFailure(error)
     const subject = parseMailSubject(message.subject)
     const sends = [bus.post.send(deadLetter(host.subjects, agentParty(agent.name), message, failure))]
+    if (subject?.kind === 'start' && error.code !== 'key_conflict') {
+      sends.push(bus.post.send(refusalReply(host.subjects, agent.name, subject.from.name, subject.task, failure)))
+    }
     if (subject?.kind === 'task' && error.code !== 'key_conflict') {
       const cause = message.header(HEADERS.cause) || message.header(HEADERS.id) || message.delivery
       const task = doorTask(bus.namespace, agent.name, message, cause)
@@ -98,6 +120,13 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
     }
     await Promise.all(sends)
   }
+}
+
+/** What makes an answer unreadable for everybody. A later version does not: another host may know it. */
+const UNREADABLE: ReadonlySet<string> = new Set<ErrorCode>(['bad_message', 'body_missing'])
+
+function isMissingBody(error: unknown): error is KaosError {
+  return error instanceof KaosError && error.code === 'body_missing'
 }
 
 /** The message with its real body, which may lie as a blob in its sender's store. */

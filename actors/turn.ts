@@ -14,7 +14,7 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
   const owner = delivery.message.delivery
   const actor = await host.open(mail, delivery.count)
   const sends = new Sends()
-  let hasWritten = false
+  let isHolder = false
   try {
     if (!(await step(await causeOf(actor, mail, host, delivery.message.sentAt))) && !(await resume())) return delivery.release()
     for (let cause = await actor.running.next(owner); cause; cause = await actor.running.next(owner)) {
@@ -22,7 +22,7 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
       await step(cause)
     }
     // Another host took over what we began: its ack counts. Ours would delete the mail that the new holder still needs.
-    if (hasWritten && host.lostOwnership(actor, owner)) return delivery.release()
+    if (isHolder && host.lostOwnership(actor, owner)) return delivery.release()
     await sends.settled()
     await host.at('before-ack', actor)
     delivery.ack()
@@ -37,22 +37,29 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
   function step(cause: Cause): Promise<boolean> {
     return actor.lock.run(async () => {
       while (await host.accepts(actor, mail, cause, delivery)) {
-        if (cause.local && host.lostOwnership(actor, owner)) return false
+        if (cause.local && host.lostOwnership(actor, owner)) break
         const stood = await host.decideAndAppend(actor, mail, cause, owner)
         if (stood === 'lost') continue
-        hasWritten = true
-        actor.running.abortUnless((id) => actor.state!.pending.has(id))
+        isHolder = true
+        letGo()
         // An append that took long may have been overtaken: the new owner of the delivery begins what it asked for.
         if (stood === 'overtaken') return true
         const { n } = stood
         if (n === 0) sends.add(host.announce(actor))
         for (const effect of actor.state!.pending.values()) if (effect.n === n) begin(effect)
-        sends.add(...host.stops(actor, stood))
+        sends.add(...host.stops(actor))
         if (actor.state!.outcome) sends.add(host.conclude(actor, mail))
         return true
       }
+      letGo()
       return false
     })
+  }
+
+  /** What is answered or stopped, or belongs to a host that took over, is not worked on any more, in whatever turn it was begun. */
+  function letGo(): void {
+    const { state } = actor
+    actor.running.abortUnless((id, of) => (state?.pending.has(id) ?? false) && !host.lostOwnership(actor, of))
   }
 
   /** This delivery was decided before. What it began and nobody answered is begun again, under a new fence. */
@@ -61,7 +68,10 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
       if (!actor.state)
         throw new KaosError('unknown_effect', `mail "${mail.id}" is for task "${mail.task}", which no journal knows`)
       const mine = () => [...actor.state!.pending.values()].filter((effect) => effect.delivery === owner)
-      if (mine().some((effect) => host.isLocal(effect)) && !(await host.fence(actor, mail, owner))) return false
+      if (mine().some((effect) => host.isLocal(effect))) {
+        if (!(await host.fence(actor, mail, owner))) return false
+        isHolder = true
+      }
       for (const effect of mine()) begin(effect)
       sends.add(...host.again(actor, mail, owner))
       return true

@@ -18,6 +18,7 @@ import type {
   Stored,
   Subscription,
 } from './contracts.ts'
+import { withoutOverflow } from './overflow.ts'
 import type { AgentCard, ToolList } from './wire/catalog.ts'
 import { KaosError } from './wire/errors.ts'
 import { sha256 } from './wire/json.ts'
@@ -245,7 +246,7 @@ export class MemoryBus implements Bus {
       readFromSnapshot: async (agent, task) => {
         await this.pass('read', task)
         const stored = broker.records.get(subjects.journal(agent, task)) ?? []
-        const from = stored.findLastIndex(({ text }) => text.includes('"snapshot":{'))
+        const from = stored.findLastIndex(({ text }) => 'snapshot' in (JSON.parse(text) as object))
         return stored.slice(Math.max(0, from))
       },
       append: async (append: Append) => {
@@ -272,11 +273,11 @@ export class MemoryBus implements Bus {
       send: async (message) => {
         await this.pass('send', message.subject)
         broker.sent.push(message)
+        const body = await withoutOverflow(message, this.blobs)
         const headers = Object.fromEntries((message.headers ?? []).map(([name, value]) => [name, String(value)]))
         const isMail = parseMailSubject(message.subject) ?? parseCallSubject(message.subject)
-        if (isMail)
-          broker.publish(message.subject, message.body, { [HEADERS.version]: '1', [HEADERS.id]: message.id, ...headers })
-        else broker.store(message.subject, { text: message.body, writer: '', expected: message.once ? 0 : undefined })
+        if (isMail) broker.publish(message.subject, body, { [HEADERS.version]: '1', [HEADERS.id]: message.id, ...headers })
+        else broker.store(message.subject, { text: body, writer: '', expected: message.once ? 0 : undefined })
         await this.pass('sent', message.subject)
       },
     }

@@ -6,7 +6,7 @@ import type { Bus, Clock, Delivery, Subscription } from '../bus/contracts.ts'
 import type { ToolDescription } from '../bus/wire/catalog.ts'
 import { type Failure, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
 import { isTaskId, parseEffectId } from '../bus/wire/ids.ts'
-import { sha256 } from '../bus/wire/json.ts'
+import { isTooDeep, sha256 } from '../bus/wire/json.ts'
 import { DELIVERY_LIMITS, MESSAGE_LIMITS } from '../bus/wire/limits.ts'
 import {
   blobBody,
@@ -15,6 +15,7 @@ import {
   HEADERS,
   headerText,
   type Incoming,
+  type Outgoing,
   parseBlobBody,
   type ReplyBody,
 } from '../bus/wire/message.ts'
@@ -60,6 +61,8 @@ interface Claim {
 
 const TIMEOUT_MS = 60_000
 const HELD_RETRY_MS = 1_000
+/** Deliveries of a call whose body is not found: about 10 s. */
+const BODY_TRIES = 5
 
 export function serveTools(options: ToolServerOptions): ToolService {
   const { bus, server, identity } = options
@@ -110,12 +113,7 @@ class Calls {
       const message = await this.withBody(delivery.message, call.from)
       const reply = await this.settle(call, message, abort.signal)
       if (reply === 'held') return delivery.nak(HELD_RETRY_MS)
-      await this.options.bus.post.send({
-        subject: this.subjects.reply(call.from.name, toolParty(this.options.server), call.effect),
-        id: call.effect,
-        headers: traceOf(message),
-        body: reply,
-      })
+      await this.options.bus.post.send(this.replyTo(call, message, reply))
       await this.options.crash('after-reply', call.effect)
       delivery.ack()
     } catch (error) {
@@ -213,7 +211,7 @@ class Calls {
 
   /** A reply too large for a message lies as a blob in our store, written before the reply is stored. */
   private async toBody(reply: ReplyBody, effect: string, from: Party): Promise<string> {
-    const body = JSON.stringify(reply)
+    const body = textOf(reply)
     const bytes = Buffer.byteLength(body)
     if (bytes <= MESSAGE_LIMITS.inlineBytesMax) return body
     if (bytes > MESSAGE_LIMITS.bodyBytesMax) {
@@ -247,32 +245,60 @@ class Calls {
     const { message, count } = delivery
     const fields = { server, subject: message.subject, delivery: message.delivery, count }
     const delayMs = Math.min(DELIVERY_LIMITS.nakMaxMs, DELIVERY_LIMITS.nakMs * 2 ** Math.min(10, count - 1))
-    if (!(error instanceof KaosError) || isRetryable(error)) {
+    // A server that was leader answers from its past: the body may be there all the same.
+    const mayCome = error instanceof KaosError && error.code === 'body_missing' && count <= BODY_TRIES
+    if (!(error instanceof KaosError) || isRetryable(error) || mayCome) {
       log[count > 5 || !(error instanceof KaosError) ? 'warn' : 'debug']({ ...fields, err: error }, 'a call is tried again')
       return delivery.nak((error as Partial<KaosError>).retryAfterMs ?? delayMs)
     }
     log.error({ ...fields, code: error.code, reason: error.message }, 'a call cannot be processed; it is in the dead letters')
     const failure = toFailure(error)
-    await this.options.bus.post
-      .send({
-        subject: this.subjects.dead(toolParty(server)),
-        id: `dead.${message.delivery}`,
-        body: message.body,
-        headers: [
-          [HEADERS.cause, headerText(message.header(HEADERS.id) || message.delivery)],
-          ['Kaos-Dead-Subject', message.subject],
-          ['Kaos-Dead-Code', failure.code],
-          ['Kaos-Dead-Reason', failure.message.replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, 500)],
-        ],
-      })
+    const { post } = this.options.bus
+    const put = post.send({
+      subject: this.subjects.dead(toolParty(server)),
+      id: `dead.${message.delivery}`,
+      body: message.body,
+      headers: [
+        [HEADERS.cause, headerText(message.header(HEADERS.id) || message.delivery)],
+        ['Kaos-Dead-Subject', message.subject],
+        ['Kaos-Dead-Code', failure.code],
+        ['Kaos-Dead-Reason', failure.message.replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, 500)],
+      ],
+    })
+    // Whoever called is told, or it would wait for ever.
+    const call = parseCallSubject(message.subject)
+    const body = JSON.stringify({ kind: 'error', failure } satisfies ReplyBody)
+    const told = call && post.send(this.replyTo(call, message, body))
+    await Promise.all([put, told])
       .then(() => delivery.ack())
       .catch(() => delivery.nak(delayMs))
+  }
+
+  private replyTo(call: { readonly from: Party; readonly effect: string }, message: Incoming, body: string): Outgoing {
+    return {
+      subject: this.subjects.reply(call.from.name, toolParty(this.options.server), call.effect),
+      id: call.effect,
+      headers: traceOf(message),
+      body,
+    }
   }
 }
 
 function traceOf(message: Incoming): (readonly [string, string])[] {
   return ['traceparent', 'tracestate', 'baggage'].flatMap((name) => {
     const value = message.header(name)
-    return value ? [[name, value] as const] : []
+    return value ? [[name, headerText(value)] as const] : []
   })
+}
+
+/** A reply as text. A value that nests deeper than a message may is an error of its tool: running the tool again would not help. */
+function textOf(reply: ReplyBody): string {
+  try {
+    const text = JSON.stringify(reply)
+    if (!isTooDeep(text)) return text
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error
+  }
+  const message = `the result nests deeper than ${MESSAGE_LIMITS.jsonDepthMax} levels`
+  return JSON.stringify({ kind: 'error', failure: { code: 'tool_failed', message } } satisfies ReplyBody)
 }

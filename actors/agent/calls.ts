@@ -1,7 +1,8 @@
 /** What a model's reply asks for: each call is either carried out or answered at once with why it cannot be. */
 import type { Limits } from '../../bus/wire/entry.ts'
 import type { Failure } from '../../bus/wire/errors.ts'
-import { isObject, type Json } from '../../bus/wire/json.ts'
+import { isObject, isTooDeep, type Json } from '../../bus/wire/json.ts'
+import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
 import type { DoorLimits } from '../../bus/wire/message.ts'
 import type { ToolCall } from '../effects/chat.ts'
 import { type AgentDefinition, delegateName } from './definition.ts'
@@ -64,14 +65,11 @@ export function planCalls(calls: readonly ToolCall[], situation: Situation): rea
     if (peer) {
       const failure = refusal(peer.name, args.value, situation)
       if (failure) return refuse(failure)
+      const limits = share(situation, delegations, calls.length)
+      if ('code' in limits) return refuse(limits)
       const task = (args.value as { task: string }).task
       const { context, path } = situation
-      return {
-        as,
-        id,
-        effect: 'delegate',
-        input: { peer: peer.name, task, context, limits: share(situation, delegations, calls.length), path },
-      }
+      return { as, id, effect: 'delegate', input: { peer: peer.name, task, context, limits, path } }
     }
     const tool = situation.definition.tools.find(({ name }) => name === call.name)
     if (!tool) return refuse(unknownTool(call.name, situation.definition))
@@ -90,6 +88,10 @@ export function failureText(failure: Failure): string {
 
 function readArguments(call: ToolCall): { readonly value: Json } | Failure {
   const text = call.arguments.trim() === '' ? '{}' : call.arguments
+  if (isTooDeep(text)) {
+    const message = `the arguments of "${call.name}" nest deeper than ${MESSAGE_LIMITS.jsonDepthMax} levels`
+    return { code: 'bad_arguments', message }
+  }
   try {
     const value = JSON.parse(text) as Json
     if (isObject(value)) return { value }
@@ -124,13 +126,17 @@ function unknownTool(name: string, definition: AgentDefinition): Failure {
 }
 
 /** What a child may use: equal shares of what is left, one of them kept, so that the tree cannot overspend. */
-function share({ limits, spent }: Situation, delegations: number, calls: number): DoorLimits {
+function share({ limits, spent }: Situation, delegations: number, calls: number): DoorLimits | Failure {
   const part = (limit: number | undefined, used: number) =>
     limit === undefined ? undefined : Math.floor(Math.max(0, limit - used) / (delegations + 1))
   const tokens = part(limits.tokens, spent.tokens)
+  if (tokens === 0) {
+    const message = `${spent.tokens} of ${limits.tokens} tokens are used: too few are left to hand any on`
+    return { code: 'token_limit', message }
+  }
   const toolCalls = part(limits.toolCalls, spent.toolCalls + calls)
   return {
-    ...(tokens !== undefined && { tokens: Math.max(1, tokens) }),
+    ...(tokens !== undefined && { tokens }),
     ...(toolCalls !== undefined && { toolCalls }),
     ...(limits.deadlineAt !== undefined && { deadlineAt: limits.deadlineAt }),
     depth: limits.depth,

@@ -190,6 +190,9 @@ function modelInput({ definition, history, messages, limits }: Context): ModelIn
 
 function takeReply(context: Context, { output, usage, at }: Answered): Partial<Context> {
   const reply = output as unknown as ModelValue
+  // Without text and without calls it would be asked again, for ever.
+  if (typeof reply?.text !== 'string' || !Array.isArray(reply.toolCalls))
+    return { failure: { code: 'model_bad_answer', message: 'the model effect gave neither text nor calls' } }
   const round = context.round + 1
   const spent = spend(context.spent, usage)
   const said: ChatMessage = {

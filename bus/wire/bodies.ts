@@ -1,29 +1,59 @@
 /**
- * Bodies by reference: a long text or a large list element stands once in a journal and is named by its hash wherever it comes again.
- * A prompt that grows by one message per round would otherwise be stored as often as there are rounds.
+ * Bodies by reference: a long text, a large list element or a container of much small stuff stands once in a journal and is named by its
+ * hash wherever it comes again. A prompt that grows by one message per round would otherwise be stored as often as there are rounds, and a
+ * result of a million numbers would fit no entry.
  */
 import { KaosError } from './errors.ts'
-import { hashOf, isObject, type Json } from './json.ts'
+import { type Json, sha256 } from './json.ts'
 import { MESSAGE_LIMITS } from './limits.ts'
 
 const REFERENCE = '$body'
+/** Characters of a scalar that is no text, about. */
+const SCALAR_CHARS = 8
 
 /** The bodies of one journal. Values are treated as immutable: a body is hashed once per object and then known by identity. */
 export class Bodies {
   private readonly values = new Map<string, Json>()
   private readonly hashes = new Map<string, string>()
   private readonly elements = new WeakMap<object, string | null>()
+  private readonly containers = new WeakMap<object, string>()
+  /** Characters that the split under way leaves where they are. */
+  private chars = 0
   /** Hashes that a reader of this journal can find at or after the last snapshot. */
   private stored = new Set<string>()
 
-  /** The same value with references in place of bodies. Every body met is put into `met`. */
+  /** The same value with references in place of bodies. Every body met is put into `met`. The same value gives the same references. */
   split(value: Json, met: Map<string, Json>): Json {
-    if (typeof value === 'string')
-      return value.length < MESSAGE_LIMITS.partBytesMin ? value : this.refer(this.hashText(value), value, met)
-    if (value === null || typeof value !== 'object') return value
-    if (Array.isArray(value)) return changed(value, (element) => this.splitElement(element, met))
-    if (REFERENCE in value) return this.refer(this.hashElement(value), value, met)
-    return changedFields(value as { [key: string]: Json }, (field) => this.split(field, met))
+    if (typeof value === 'string') {
+      if (value.length >= MESSAGE_LIMITS.partBytesMin) return this.refer(this.hashText(value), value, met)
+      this.chars += value.length
+      return value
+    }
+    if (value === null || typeof value !== 'object') {
+      this.chars += SCALAR_CHARS
+      return value
+    }
+    const known = REFERENCE in value ? this.hashElement(value) : this.containers.get(value)
+    if (known !== undefined) return this.refer(known, value, met)
+    const before = { chars: this.chars, met: met.size }
+    const split = Array.isArray(value)
+      ? changed(value, (element) => this.splitElement(element, met))
+      : this.splitFields(value as { [key: string]: Json }, met)
+    if (this.chars - before.chars < MESSAGE_LIMITS.partOfSmallCharsMin) return split
+    // References do not count, so a list of bodies stays a list of references, however long it is.
+    this.chars = before.chars
+    for (const sha of [...met.keys()].slice(before.met)) met.delete(sha)
+    const sha = bodyHash(value)
+    this.containers.set(value, sha)
+    return this.refer(sha, value, met)
+  }
+
+  /** As `split`, but the object itself stays: readers look at its fields. */
+  splitFields(value: { [key: string]: Json }, met: Map<string, Json>): { [key: string]: Json } {
+    return changedFields(value, (field, key) => {
+      this.chars += key.length
+      return this.split(field, met)
+    })
   }
 
   /** The same value with bodies in place of references. Throws `body_missing` for one that is not known. */
@@ -50,7 +80,7 @@ export class Bodies {
   /** Takes a body from the record. Throws `body_missing` when it is not what its hash says. */
   add(sha: string, value: Json): void {
     if (this.values.has(sha)) return
-    if (hashOf(value) !== sha) throw new KaosError('body_missing', `body "${sha}" was changed after it was stored`)
+    if (bodyHash(value) !== sha) throw new KaosError('body_missing', `body "${sha}" was changed after it was stored`)
     this.values.set(sha, value)
     if (typeof value === 'string') this.hashes.set(value, sha)
     else if (value !== null && typeof value === 'object') this.elements.set(value, sha)
@@ -66,7 +96,8 @@ export class Bodies {
     if (element === null || typeof element !== 'object') return this.split(element, met)
     let sha = this.elements.get(element)
     if (sha === undefined) {
-      sha = JSON.stringify(element).length >= MESSAGE_LIMITS.partBytesMin ? hashOf(element) : null
+      const text = bodyText(element)
+      sha = text.length >= MESSAGE_LIMITS.partBytesMin ? sha256(text) : null
       this.elements.set(element, sha)
     }
     return sha === null ? this.split(element, met) : this.refer(sha, element, met)
@@ -75,14 +106,14 @@ export class Bodies {
   private hashText(text: string): string {
     let sha = this.hashes.get(text)
     if (sha === undefined) {
-      sha = hashOf(text)
+      sha = bodyHash(text)
       this.hashes.set(text, sha)
     }
     return sha
   }
 
   private hashElement(value: Json & object): string {
-    const sha = this.elements.get(value) ?? hashOf(value)
+    const sha = this.elements.get(value) ?? bodyHash(value)
     this.elements.set(value, sha)
     return sha
   }
@@ -92,6 +123,18 @@ export class Bodies {
     met.set(sha, value)
     return { [REFERENCE]: sha }
   }
+}
+
+/**
+ * A body as text. Its keys stay in their order: a model reads a tool's answer as it came, and what was decided on one order must not be
+ * decided again on another.
+ */
+export function bodyText(value: Json): string {
+  return JSON.stringify(value)
+}
+
+function bodyHash(value: Json): string {
+  return sha256(bodyText(value))
 }
 
 /** Maps and keeps the same object where nothing changed, which is nearly always. */
@@ -106,15 +149,15 @@ function changed(values: readonly Json[], map: (value: Json) => Json): readonly 
   return copy ?? values
 }
 
-function changedFields(value: { [key: string]: Json }, map: (value: Json) => Json): Json {
+function changedFields(value: { [key: string]: Json }, map: (value: Json, key: string) => Json): { [key: string]: Json } {
   let copy: { [key: string]: Json } | undefined
   for (const key in value) {
     const before = value[key]
     if (before === undefined) continue
-    const after = map(before)
+    const after = map(before, key)
     if (after === before) continue
     copy ??= { ...value }
     copy[key] = after
   }
-  return isObject(copy) ? copy : value
+  return copy ?? value
 }

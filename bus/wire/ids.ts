@@ -10,8 +10,9 @@ export type EffectId = string
 
 /** A DNS label of at most 40 characters: agents, tool servers, users, namespaces and keys. */
 const NAME = /^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$/
-const TASK = /^[a-z0-9][-a-z0-9]{0,39}_[a-z0-9][-a-z0-9]{0,39}(_\d{1,9}-\d{1,6})*$/
-const EFFECT = /^(.+_.+)_(\d{1,9})-(\d{1,6})$/
+/** A position has one text: no leading zeros, because what is pending is looked up by its text. */
+const TASK = /^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?_[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?(_(0|[1-9]\d{0,8})-(0|[1-9]\d{0,5}))*$/
+const POSITION = /^(\d+)-(\d+)$/
 const BASE32 = 'abcdefghijklmnopqrstuvwxyz234567'
 
 export function isName(text: string): boolean {
@@ -43,9 +44,12 @@ export function effectId(task: TaskId, n: number, k: number): EffectId {
 
 /** Where an effect was begun; undefined when the text is no effect id. */
 export function parseEffectId(effect: string): { readonly task: TaskId; readonly n: number; readonly k: number } | undefined {
-  const match = EFFECT.exec(effect)
-  if (!match || !isTaskId(effect)) return undefined
-  return { task: match[1]!, n: Number(match[2]), k: Number(match[3]) }
+  if (!isTaskId(effect)) return undefined
+  const end = effect.lastIndexOf('_')
+  const task = effect.slice(0, end)
+  const match = POSITION.exec(effect.slice(end + 1))
+  // Without a second "_" it is a root task whose key reads like a position.
+  return match && task.includes('_') ? { task, n: Number(match[1]), k: Number(match[2]) } : undefined
 }
 
 export function isRootTask(task: TaskId): boolean {

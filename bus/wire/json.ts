@@ -1,6 +1,7 @@
 /** JSON values and their hashes: what travels and what is stored is nothing but this. */
 import { createHash } from 'node:crypto'
 import canonicalize from 'canonicalize'
+import { MESSAGE_LIMITS } from './limits.ts'
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json }
 export type JsonObject = { readonly [key: string]: Json }
@@ -14,8 +15,8 @@ export function canonicalText(value: unknown): string {
   try {
     return canonicalize(value) ?? 'null'
   } catch (error) {
-    // RFC 8785 has no text for half a surrogate pair, which models do produce: such strings count as their escaped form.
-    if (error instanceof Error && error.message.startsWith('Lone surrogate')) return canonicalize(escapeLone(value)) ?? 'null'
+    // RFC 8785 has no text for half a surrogate pair, which models do produce. JSON has: its escape.
+    if (error instanceof Error && error.message.startsWith('Lone surrogate')) return escapedText(value)
     throw error
   }
 }
@@ -28,9 +29,32 @@ export function isObject(value: unknown): value is { [key: string]: Json } {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function escapeLone(value: unknown): unknown {
-  if (typeof value === 'string') return value.isWellFormed() ? value : JSON.stringify(value)
-  if (Array.isArray(value)) return value.map(escapeLone)
-  if (!isObject(value)) return value
-  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, escapeLone(field)]))
+/** Whether JSON text nests deeper than is allowed, found without parsing it: by its brackets outside of texts. */
+export function isTooDeep(text: string): boolean {
+  let depth = 0
+  let isText = false
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charCodeAt(i)
+    if (isText) {
+      if (char === BACKSLASH) i++
+      else if (char === QUOTE) isText = false
+    } else if (char === QUOTE) isText = true
+    else if (char === OPEN_LIST || char === OPEN_OBJECT) {
+      if (++depth > MESSAGE_LIMITS.jsonDepthMax) return true
+    } else if (char === CLOSE_LIST || char === CLOSE_OBJECT) depth--
+  }
+  return false
+}
+
+const [QUOTE, BACKSLASH, OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = [0x22, 0x5c, 0x5b, 0x5d, 0x7b, 0x7d]
+
+/** The same form, with `\ud800` for half a pair: other values have other texts, and the value can be read back. */
+function escapedText(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map((element) => escapedText(element ?? null)).join(',')}]`
+  if (!isObject(value)) return JSON.stringify(value)
+  const keys = Object.keys(value).filter((key) => value[key] !== undefined)
+  return `{${keys
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${escapedText(value[key])}`)
+    .join(',')}}`
 }

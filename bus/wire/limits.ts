@@ -14,6 +14,8 @@ export const MESSAGE_LIMITS = {
   inlineBytesMax: 64 * KiB,
   /** The largest body there is. */
   bodyBytesMax: 8 * MiB,
+  /** The largest body in a journal: the message that carries it to somebody else has other fields too. */
+  journalBodyBytesMax: 8 * MiB - 4 * KiB,
   blobPartBytes: 512 * KiB,
   /** Blob parts that one process has under way: more lanes raise the append's p99 from 7 to 166 ms. */
   blobPartsInFlightMax: 2,
@@ -21,6 +23,10 @@ export const MESSAGE_LIMITS = {
   entryBytesMax: 512 * KiB,
   /** A string or list element of at least this many bytes is stored once per journal, by its hash. */
   partBytesMin: 256,
+  /** A list or object with at least so many characters that are no bodies themselves is a body as a whole. */
+  partOfSmallCharsMin: 2 * KiB,
+  /** How deep JSON may nest: JSON.parse takes any depth, and what comes after it recurses. */
+  jsonDepthMax: 256,
 } as const
 
 export const STREAM_LIMITS = {
@@ -77,6 +83,8 @@ export const HOST_LIMITS = {
   actorsCachedMax: 2_000,
   /** Bytes of journal text behind the cached actors; past it the least recently used are forgotten. */
   actorBytesCachedMax: 256 * MiB,
+  /** Mail that refers to what is not there: how much of it is remembered with its first look. */
+  missedMailMax: 10_000,
   /** A snapshot goes into every so many entries. */
   snapshotEvery: 50,
   /** How often the tool lists are read again. */

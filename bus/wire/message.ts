@@ -2,8 +2,8 @@
 import { z } from 'zod'
 import type { Limits, Usage, Work } from './entry.ts'
 import { type Failure, KaosError } from './errors.ts'
-import { isName, keyOf, keyOfCause, parseEffectId, rootTaskId } from './ids.ts'
-import type { Json } from './json.ts'
+import { isName, isTaskId, keyOf, keyOfCause, parseEffectId, rootTaskId } from './ids.ts'
+import { isTooDeep, type Json } from './json.ts'
 import { MESSAGE_LIMITS } from './limits.ts'
 import { type Party, parseMailSubject } from './subjects.ts'
 import { readTrace, type TraceContext } from './trace.ts'
@@ -128,7 +128,8 @@ const blobShape = z.object({
   $blob: z.object({
     owner: partyShape,
     to: partyShape,
-    task: z.string(),
+    // It becomes part of a subject that we read.
+    task: z.string().refine(isTaskId, 'not a task id'),
     sha: z.string().regex(/^[0-9a-f]{64}$/),
     bytes: count.max(MESSAGE_LIMITS.bodyBytesMax),
   }),
@@ -241,7 +242,16 @@ export function checkVersion(message: Pick<Incoming, 'header' | 'subject'>): voi
   }
 }
 
+/** A value that came from outside, made fit for a header: without line breaks and other control characters. */
+export function headerText(text: string): string {
+  return text.replaceAll(/\p{Cc}+/gu, ' ')
+}
+
 function read<T>(what: string, shape: z.ZodType<T>, body: string): T {
+  if (isTooDeep(body)) {
+    const message = `the ${what} cannot be read: its JSON nests deeper than ${MESSAGE_LIMITS.jsonDepthMax} levels`
+    throw new KaosError('bad_message', message)
+  }
   let value: unknown
   try {
     value = JSON.parse(body)

@@ -1,5 +1,5 @@
 /** Every subject and stream name, built and parsed here and nowhere else. */
-import { checkName, isName, isTaskId } from './ids.ts'
+import { checkName, isName, isTaskId, parseEffectId } from './ids.ts'
 
 /** Who sends or receives. On the wire always two tokens. */
 export interface Party {
@@ -89,26 +89,30 @@ export type MailSubject =
 /** The sender of a task at the door that names nobody. */
 export const ANYBODY: Party = userParty('anybody')
 
+/** A machine's own event may be named in any letters, as long as it is one token. */
+const VERB = /^[A-Za-z0-9_-]{1,64}$/
+
 /** What a subject of an agent's mail stream says; undefined when it is none that we write. */
 export function parseMailSubject(subject: string): MailSubject | undefined {
-  const [, , kind, agent = '', area, ...rest] = subject.split('.')
-  if (kind !== 'agent') return undefined
+  const [root, namespace = '', kind, agent = '', area, ...rest] = subject.split('.')
+  if (root !== 'kaos' || !isName(namespace) || kind !== 'agent' || !isName(agent)) return undefined
   if (area === 'task') {
     if (rest.length === 0) return { kind: 'task', agent, from: ANYBODY }
     const from = parseParty(rest[0], rest[1])
-    return from && rest.length === 2 ? { kind: 'task', agent, from } : undefined
+    return from?.kind === 'user' && rest.length === 2 ? { kind: 'task', agent, from } : undefined
   }
   if (area !== 'mail') return undefined
   const [verb, ...tokens] = rest
   if (verb === 'start' && tokens.length === 3) {
     const from = parseParty(tokens[0], tokens[1])
-    return from && isTaskId(tokens[2]!) ? { kind: 'start', agent, from, task: tokens[2]! } : undefined
+    // A child's id is its parent's effect. A root task comes by the door alone, or its key could be taken from outside.
+    return from?.kind === 'agent' && parseEffectId(tokens[2]!) ? { kind: 'start', agent, from, task: tokens[2]! } : undefined
   }
   if (verb === 'reply' && tokens.length === 3) {
     const from = parseParty(tokens[0], tokens[1])
     return from && isTaskId(tokens[2]!) ? { kind: 'reply', agent, from, effect: tokens[2]! } : undefined
   }
-  if (verb === 'signal' && tokens.length === 4) {
+  if (verb === 'signal' && tokens.length === 4 && VERB.test(tokens[0]!)) {
     const from = parseParty(tokens[1], tokens[2])
     return from && isTaskId(tokens[3]!) ? { kind: 'signal', agent, from, verb: tokens[0]!, task: tokens[3]! } : undefined
   }
@@ -117,10 +121,11 @@ export function parseMailSubject(subject: string): MailSubject | undefined {
 
 /** Who calls which effect of a tool server. */
 export function parseCallSubject(subject: string): { readonly from: Party; readonly effect: string } | undefined {
-  const tokens = subject.split('.')
-  if (tokens.length !== 8 || tokens[4] !== 'call') return undefined
-  const from = parseParty(tokens[5], tokens[6])
-  return from && isTaskId(tokens[7]!) ? { from, effect: tokens[7]! } : undefined
+  const [root, namespace = '', kind, tool = '', area, fromKind, fromName, effect = '', ...rest] = subject.split('.')
+  if (root !== 'kaos' || !isName(namespace) || kind !== 'tool' || !isName(tool) || area !== 'call' || rest.length > 0)
+    return undefined
+  const from = parseParty(fromKind, fromName)
+  return from?.kind === 'agent' && parseEffectId(effect) ? { from, effect } : undefined
 }
 
 function parseParty(kind: string | undefined, name: string | undefined): Party | undefined {

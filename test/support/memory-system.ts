@@ -14,6 +14,8 @@ import { systemClock } from '../../bus/contracts.ts'
 import { MemoryBroker, type MemoryBus } from '../../bus/memory.ts'
 import type { ToolDescription } from '../../bus/wire/catalog.ts'
 import type { Json } from '../../bus/wire/json.ts'
+import { parseBlobBody } from '../../bus/wire/message.ts'
+import type { Subjects } from '../../bus/wire/subjects.ts'
 import { silentLog } from '../../telemetry/log.ts'
 import { serveTools, type ToolCrashPoint } from '../../tools/server.ts'
 
@@ -75,6 +77,50 @@ export const echoTool: ToolDescription = {
   idempotentHint: true,
 }
 
+/** An agent whose model is a function. `onRun` is told of every call of it. */
+export function scriptedRuntime(
+  spec: AgentSpec,
+  options: {
+    readonly subjects: Subjects
+    readonly model: ScriptedModel
+    readonly machine?: Machine
+    readonly onRun?: (effect: string) => void
+  },
+): AgentRuntime {
+  const { subjects, onRun } = options
+  const model: LocalEffect = {
+    kind: 'local',
+    run: async ({ id, input, signal }) => {
+      onRun?.(id)
+      const messages = (input as unknown as ModelInput).request.messages as unknown as {
+        role: string
+        content: string | null
+      }[]
+      const reply = await options.model({
+        agent: spec.name,
+        messages,
+        turn: messages.filter(({ role }) => role === 'assistant').length,
+      })
+      if (reply.delayMs) await new Promise((resolve) => setTimeout(resolve, reply.delayMs))
+      if (signal.aborted) throw new Error('aborted')
+      const toolCalls = (reply.calls ?? []).map((call, k) => ({
+        id: `call_${k}`,
+        name: call.name,
+        arguments: typeof call.arguments === 'string' ? call.arguments : JSON.stringify(call.arguments),
+      }))
+      const value = { text: reply.text ?? '', toolCalls, finishReason: 'stop', model: 'scripted' }
+      return { value, usage: { inputTokens: 10, outputTokens: 5, modelCalls: 1, toolCalls: 0 } }
+    },
+  }
+  return {
+    name: spec.name,
+    machine: options.machine ?? machine,
+    effects: { model, tool: toolEffect(subjects), delegate: delegateEffect(subjects) },
+    definition: async () => asJson(definitionOf(spec)),
+    withoutTools: (failure) => asJson({ ...definitionOf(spec), failure }),
+  }
+}
+
 export class MemorySystem {
   readonly broker: MemoryBroker
   readonly modelRuns: { readonly effect: string; readonly host: string }[] = []
@@ -98,38 +144,12 @@ export class MemorySystem {
   }
 
   runtime(spec: AgentSpec, host: string, using: Machine = machine): AgentRuntime {
-    const { subjects } = this.broker
-    const model: LocalEffect = {
-      kind: 'local',
-      run: async ({ id, input, signal }) => {
-        this.modelRuns.push({ effect: id, host })
-        const messages = (input as unknown as ModelInput).request.messages as unknown as {
-          role: string
-          content: string | null
-        }[]
-        const reply = await this.model({
-          agent: spec.name,
-          messages,
-          turn: messages.filter(({ role }) => role === 'assistant').length,
-        })
-        if (reply.delayMs) await new Promise((resolve) => setTimeout(resolve, reply.delayMs))
-        if (signal.aborted) throw new Error('aborted')
-        const toolCalls = (reply.calls ?? []).map((call, k) => ({
-          id: `call_${k}`,
-          name: call.name,
-          arguments: typeof call.arguments === 'string' ? call.arguments : JSON.stringify(call.arguments),
-        }))
-        const value = { text: reply.text ?? '', toolCalls, finishReason: 'stop', model: 'scripted' }
-        return { value, usage: { inputTokens: 10, outputTokens: 5, modelCalls: 1, toolCalls: 0 } }
-      },
-    }
-    return {
-      name: spec.name,
+    return scriptedRuntime(spec, {
+      subjects: this.broker.subjects,
+      model: this.model,
       machine: using,
-      effects: { model, tool: toolEffect(subjects), delegate: delegateEffect(subjects) },
-      definition: async () => asJson(definitionOf(spec)),
-      withoutTools: (failure) => asJson({ ...definitionOf(spec), failure }),
-    }
+      onRun: (effect) => void this.modelRuns.push({ effect, host }),
+    })
   }
 
   /** Starts a process that hosts agents. */
@@ -198,8 +218,12 @@ export class MemorySystem {
   }
 
   result(agent: string, key: string): ResultRecord | undefined {
-    const [stored] = this.broker.records.get(this.broker.subjects.result(agent, key)) ?? []
-    return stored && (JSON.parse(stored.text) as ResultRecord)
+    const { records, subjects } = this.broker
+    const [stored] = records.get(subjects.result(agent, key)) ?? []
+    if (!stored) return undefined
+    const ref = parseBlobBody(stored.text)
+    const text = ref ? records.get(subjects.blob(ref.owner, ref.to, ref.task, ref.sha, 0))![0]!.text : stored.text
+    return JSON.parse(text) as ResultRecord
   }
 
   async waitForResult(agent: string, key: string, deadlineMs = 10_000): Promise<ResultRecord> {
