@@ -1,53 +1,25 @@
-/** Holds the actors of one agent in this process, and does for a turn what touches journal, effects and mail. */
+/** Holds the actors of one agent in this process: opens them, says what may be decided, decides and appends, and takes over from the dead. */
 import { LRUCache } from 'lru-cache'
-import type { Bus, Clock, Delivery } from '../bus/contracts.ts'
-import type { Entry, Input, StartInput, Work } from '../bus/wire/entry.ts'
+import type { Delivery } from '../bus/contracts.ts'
+import type { Entry, Input } from '../bus/wire/entry.ts'
 import { KaosError, toFailure } from '../bus/wire/errors.ts'
 import { entryId, parseEffectId } from '../bus/wire/ids.ts'
-import type { Json } from '../bus/wire/json.ts'
-import { DELIVERY_LIMITS, HOST_LIMITS, MESSAGE_LIMITS, TASK_LIMITS } from '../bus/wire/limits.ts'
-import { limitsOf, type Mail, type Outgoing } from '../bus/wire/message.ts'
+import { DELIVERY_LIMITS, HOST_LIMITS } from '../bus/wire/limits.ts'
+import type { Mail } from '../bus/wire/message.ts'
 import { agentParty, partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
-import type { Logger } from '../telemetry/log.ts'
 import { Actor, type ActorState, apply, decide, newState, type Pending, startHash } from './actor.ts'
+import { Courier } from './courier.ts'
 import type { CrashPoint } from './crash.ts'
-import type { Effect, EffectCall } from './effects/effect.ts'
-import type { Machine } from './machine.ts'
-import { actorSpan, conclusion, progressOf, workingRecord } from './outbox.ts'
+import { actorSpan, progressOf } from './outbox.ts'
 import { type Draft, encode, fold, noteStored } from './record.ts'
 import type { Cause } from './running.ts'
-
-/** An agent as this process runs it. */
-export interface AgentRuntime {
-  readonly name: string
-  readonly machine: Machine
-  readonly effects: Readonly<Record<string, Effect>>
-  /** What a new task takes with it: the manifest and the tool lists of now. Throws `tool_list_missing` while one is not there. */
-  definition(): Promise<Json>
-  /** The definition of a task whose tool lists never came: the machine turns it into a typed failure. */
-  withoutTools(failure: { readonly code: string; readonly message: string }): Json
-}
-
-/** Who this process is. A host id is new at every start. */
-export interface HostIdentity {
-  readonly id: string
-  /** `<host id>.<append counter>`, never the same twice. */
-  nextWriter(): string
-}
-
-export interface HostOptions {
-  readonly bus: Bus
-  readonly agent: AgentRuntime
-  readonly identity: HostIdentity
-  readonly clock: Clock
-  readonly log: Logger
-  readonly crash: CrashPoint
-}
+import type { AgentRuntime, HostOptions } from './runtime.ts'
 
 export class Host {
   readonly subjects: Subjects
   readonly agent: AgentRuntime
-  private readonly options: HostOptions
+  readonly courier: Courier
+  readonly options: HostOptions
   private readonly actors: LRUCache<string, Actor>
   private readonly pinned = new Map<string, Actor>()
   /** When mail was first met here whose task, effect or body is not there, by delivery. */
@@ -56,6 +28,7 @@ export class Host {
   constructor(options: HostOptions) {
     this.options = options
     this.agent = options.agent
+    this.courier = new Courier(options)
     this.subjects = subjectsOf(options.bus.namespace)
     this.actors = new LRUCache({
       max: HOST_LIMITS.actorsCachedMax,
@@ -232,7 +205,7 @@ export class Host {
     for (;;) {
       const { state } = actor
       const mine = state
-        ? [...state.pending.values()].filter((effect) => effect.delivery === delivery && this.isLocal(effect))
+        ? [...state.pending.values()].filter((effect) => effect.delivery === delivery && this.courier.isLocal(effect))
         : []
       const owner = state?.owners.get(delivery)
       if (mine.length === 0 || owner === this.id || owner === undefined) return true
@@ -251,109 +224,6 @@ export class Host {
         'took over a task',
       )
       return true
-    }
-  }
-
-  isLocal(effect: Pending): boolean {
-    return this.effectOf(effect)?.kind === 'local'
-  }
-
-  /** How to run a pending effect here, or undefined when it goes by mail. The run never rejects. */
-  localRun(actor: Actor, effect: Pending): ((signal: AbortSignal) => Promise<Cause>) | undefined {
-    const source = this.effectOf(effect)
-    if (source?.kind === 'mail') return this.refusalRun(effect, source.message(this.callOf(actor, effect)))
-    const { clock, bus } = this.options
-    const startedAt = clock.now()
-    const subject = this.subjects.progress(actor.state!.trace.traceId, actor.agent, actor.task)
-    const tell = (event: object) =>
-      bus.progress.tell(subject, { ...event, agent: actor.agent, task: actor.task, effect: effect.id })
-    const work = (attempts: number): Work => ({ startedAt, endedAt: clock.now(), attempts, host: this.id })
-    return async (signal) => {
-      await this.at('effect-in-flight', actor)
-      let input: Input
-      try {
-        if (!source) throw new KaosError('machine_contract', `agent "${actor.agent}" has no effect "${effect.effect}"`)
-        const answer = await source.run({ ...this.callOf(actor, effect), signal, tell })
-        input = {
-          kind: 'result',
-          effect: effect.id,
-          value: answer.value,
-          ...(answer.usage && { usage: answer.usage }),
-          work: work(answer.attempts ?? 1),
-        }
-      } catch (error) {
-        input = { kind: 'error', effect: effect.id, failure: toFailure(error), work: work(1) }
-      }
-      return { id: effect.id, input, local: true }
-    }
-  }
-
-  /** The answer to an effect whose message no stream would take; undefined for every other. */
-  private refusalRun(effect: Pending, { body }: Outgoing): (() => Promise<Cause>) | undefined {
-    const bytes = Buffer.byteLength(body)
-    if (bytes <= MESSAGE_LIMITS.bodyBytesMax) return undefined
-    const message = `the message of effect "${effect.id}" has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`
-    const input: Input = { kind: 'error', effect: effect.id, failure: { code: 'payload_too_large', message } }
-    return async () => ({ id: effect.id, input, local: true })
-  }
-
-  /** Sends the message of an effect that is answered by mail. */
-  async post(actor: Actor, effect: Pending): Promise<void> {
-    const source = this.effectOf(effect)
-    if (source?.kind !== 'mail') throw new KaosError('internal', `effect "${effect.id}" does not go by mail`)
-    await this.options.bus.post.send(source.message(this.callOf(actor, effect)))
-    await this.at('after-send', actor)
-  }
-
-  /** Writes the actor into the index of traces, as working. */
-  announce(actor: Actor): Promise<void> {
-    return this.options.bus.post.send(workingRecord(this.subjects, actor))
-  }
-
-  /** Index, result and reply of an actor that ended. The parent is taken from the mail when a cancel overtook the start. */
-  async conclude(actor: Actor, mail: Mail): Promise<void> {
-    const { post } = this.options.bus
-    await this.at('before-conclude', actor)
-    const parent = actor.state!.parent ?? (mail.kind === 'start' ? { agent: mail.from.name, effect: mail.effect! } : undefined)
-    await Promise.all(conclusion(this.subjects, actor, parent).map((message) => post.send(message)))
-    await this.at('after-conclude', actor)
-  }
-
-  /** Tells the addressees of effects by mail that the last entry ended them early. */
-  stops(actor: Actor): Promise<void>[] {
-    return actor.state!.cut.flatMap((effect) => {
-      const source = this.effectOf(effect)
-      const message = source?.kind === 'mail' ? source.stop?.(this.callOf(actor, effect)) : undefined
-      return message ? [this.options.bus.post.send(message)] : []
-    })
-  }
-
-  /** What a delivery that comes again sends again: all that its first turn may not have got out. */
-  again(actor: Actor, mail: Mail, owner: string): Promise<void>[] {
-    const state = actor.state!
-    const isStart = mail.kind === 'task' || mail.kind === 'start'
-    const ended = state.outcome && (isStart || state.endedBy === owner)
-    return [...(isStart ? [this.announce(actor)] : []), ...(ended ? [...this.stops(actor), this.conclude(actor, mail)] : [])]
-  }
-
-  /** What a new task begins with. Waits, by redelivery, for tool lists that are not announced yet. */
-  async startInput(mail: Extract<Mail, { readonly kind: 'task' | 'start' }>, sentAt: number): Promise<StartInput> {
-    const at = this.options.clock.now()
-    const { input, session, limits, path, context } = mail.start
-    const definition = await this.agent.definition().catch((error: unknown) => {
-      if (!(error instanceof KaosError) || error.code !== 'tool_list_missing') throw error
-      if (at - sentAt < HOST_LIMITS.toolListWaitMs) throw error
-      return this.agent.withoutTools(toFailure(error))
-    })
-    return {
-      kind: 'start',
-      input,
-      definition,
-      limits: { ...TASK_LIMITS, ...limitsOf(limits, at) },
-      path: mail.kind === 'start' ? (path ?? []) : [],
-      ...(context !== undefined && mail.kind === 'start' && { context }),
-      ...(session !== undefined && { session }),
-      ...(mail.kind === 'start' && { parent: { agent: mail.from.name, effect: mail.effect! } }),
     }
   }
 
@@ -411,37 +281,11 @@ export class Host {
   }
 
   private isFromAddressee(effect: Pending, mail: Mail): boolean {
-    const source = this.effectOf(effect)
-    if (source?.kind === 'mail' && partyText(source.addressee(effect.input)) === partyText(mail.from)) return true
+    if (this.courier.isFromAddressee(effect, mail)) return true
     this.options.log.warn(
       { agent: mail.agent, task: mail.task, effect: effect.id, from: partyText(mail.from) },
       'refused a reply from a stranger',
     )
     return false
-  }
-
-  private effectOf(effect: Pending): Effect | undefined {
-    return this.agent.effects[effect.effect]
-  }
-
-  private callOf(actor: Actor, effect: Pending): EffectCall {
-    return { id: effect.id, agent: actor.agent, task: actor.task, input: effect.input, trace: actor.state!.trace }
-  }
-}
-
-/** The input that mail brings. A start of an actor that is known already is not going to be decided, so it needs no definition. */
-export async function causeOf(actor: Actor, mail: Mail, host: Host, sentAt: number): Promise<Cause> {
-  switch (mail.kind) {
-    case 'task':
-    case 'start': {
-      const input: StartInput = actor.state
-        ? { kind: 'start', input: mail.start.input, definition: null, limits: TASK_LIMITS, path: [] }
-        : await host.startInput(mail, sentAt)
-      return { id: mail.id, input, local: false }
-    }
-    case 'reply':
-      return { id: mail.id, input: { effect: mail.effect, ...mail.reply } as Input, local: false }
-    case 'signal':
-      return { id: mail.id, input: { kind: 'signal', id: mail.id, name: mail.verb, data: mail.data }, local: false }
   }
 }

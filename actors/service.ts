@@ -6,8 +6,9 @@ import { DELIVERY_LIMITS, STREAM_LIMITS } from '../bus/wire/limits.ts'
 import { decodeMail, doorTask, HEADERS, type Incoming, type Mail, parseBlobBody, type ReplyBody } from '../bus/wire/message.ts'
 import { agentParty, parseMailSubject, partyText } from '../bus/wire/subjects.ts'
 import { readTrace } from '../bus/wire/trace.ts'
-import { Host, type HostOptions } from './host.ts'
+import { Host } from './host.ts'
 import { deadLetter, refusalReply, resultMessage } from './outbox.ts'
+import type { HostOptions } from './runtime.ts'
 import { takeTurn } from './turn.ts'
 
 export interface AgentService {

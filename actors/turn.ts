@@ -6,7 +6,8 @@ import type { Delivery } from '../bus/contracts.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import type { Mail } from '../bus/wire/message.ts'
 import type { Pending } from './actor.ts'
-import { causeOf, type Host } from './host.ts'
+import { causeOf } from './cause.ts'
+import type { Host } from './host.ts'
 import type { Cause } from './running.ts'
 import { Sends } from './sends.ts'
 
@@ -14,9 +15,11 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
   const owner = delivery.message.delivery
   const actor = await host.open(mail, delivery.count)
   const sends = new Sends()
+  const { courier } = host
   let isHolder = false
   try {
-    if (!(await step(await causeOf(actor, mail, host, delivery.message.sentAt))) && !(await resume())) return delivery.release()
+    if (!(await step(await causeOf(actor, mail, host.options, delivery.message.sentAt))) && !(await resume()))
+      return delivery.release()
     for (let cause = await actor.running.next(owner); cause; cause = await actor.running.next(owner)) {
       await host.at('after-effect', actor)
       await step(cause)
@@ -45,10 +48,10 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
         // An append that took long may have been overtaken: the new owner of the delivery begins what it asked for.
         if (stood === 'overtaken') return true
         const { n } = stood
-        if (n === 0) sends.add(host.announce(actor))
+        if (n === 0) sends.add(courier.announce(actor))
         for (const effect of actor.state!.pending.values()) if (effect.n === n) begin(effect)
-        sends.add(...host.stops(actor))
-        if (actor.state!.outcome) sends.add(host.conclude(actor, mail))
+        sends.add(...courier.stops(actor))
+        if (actor.state!.outcome) sends.add(courier.conclude(actor, mail))
         return true
       }
       letGo()
@@ -68,20 +71,20 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
       if (!actor.state)
         throw new KaosError('unknown_effect', `mail "${mail.id}" is for task "${mail.task}", which no journal knows`)
       const mine = () => [...actor.state!.pending.values()].filter((effect) => effect.delivery === owner)
-      if (mine().some((effect) => host.isLocal(effect))) {
+      if (mine().some((effect) => courier.isLocal(effect))) {
         if (!(await host.fence(actor, mail, owner))) return false
         isHolder = true
       }
       for (const effect of mine()) begin(effect)
-      sends.add(...host.again(actor, mail, owner))
+      sends.add(...courier.again(actor, mail, owner))
       return true
     })
   }
 
   /** By mail: send and forget, the answer is mail. Local: run it; its answer is the next cause. */
   function begin(effect: Pending): void {
-    const local = host.localRun(actor, effect)
+    const local = courier.localRun(actor, effect)
     if (local) actor.running.start(effect.id, owner, local)
-    else sends.add(host.post(actor, effect))
+    else sends.add(courier.post(actor, effect))
   }
 }

@@ -9,8 +9,8 @@ import { delegateEffect } from '../effects/delegation.ts'
 import type { ModelClient } from '../effects/endpoint.ts'
 import { type ModelPlace, modelEffect } from '../effects/model.ts'
 import { toolEffect } from '../effects/tool.ts'
-import type { AgentRuntime } from '../host.ts'
 import type { Machine } from '../machine.ts'
+import type { AgentRuntime } from '../runtime.ts'
 import { type AgentDefinition, asJson, defineAgent, type Peer } from './definition.ts'
 
 /** The part of a definition that the manifest alone decides. */

@@ -91,6 +91,17 @@ describe('an actor', () => {
     expect(openNames(state!, 'boss_k_1-0')).toEqual(new Set(['c1-1']))
   })
 
+  it('keeps no child that is answered', () => {
+    const last = actorAfter(
+      ...delegating,
+      { kind: 'result', effect: 'boss_k_1-0', value: 'x' },
+      { kind: 'error', effect: 'boss_k_1-1', failure: { code: 'x', message: '' } },
+    )
+
+    expect(Object.keys(actorAfter(...delegating).state!.snapshot!.children).toSorted()).toEqual(['c1-0', 'c1-1'])
+    expect(Object.keys(last.state!.snapshot!.children)).toEqual(['model'])
+  })
+
   it('passes a delivery on with a resumed entry, and nothing else changes', () => {
     const before = actorAfter(...delegating)
     const after = actorAfter(...delegating, { kind: 'resumed', delivery: '1-1', host: 'h2' })

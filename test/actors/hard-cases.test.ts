@@ -2,8 +2,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { assign, setup } from 'xstate'
 import type { LocalEffect } from '../../actors/effects/effect.ts'
-import type { AgentRuntime } from '../../actors/host.ts'
 import { effectSource, registerMachine } from '../../actors/machine.ts'
+import type { AgentRuntime } from '../../actors/runtime.ts'
 import type { Entry } from '../../bus/wire/entry.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import { keyOf } from '../../bus/wire/ids.ts'
@@ -21,6 +21,9 @@ vi.mock('../../bus/wire/limits.ts', async (original) => {
   const shorter = { ackWaitMs: 700, workingEveryMs: 150, unknownEffectRetryMs: 150, nakMs: 100 }
   return { ...limits, DELIVERY_LIMITS: { ...limits.DELIVERY_LIMITS, ...shorter } }
 })
+
+/** An append that takes longer than a third of ack_wait may have been overtaken. */
+const OVERTAKEN_MS = 300
 
 let nats: Awaited<ReturnType<typeof startNatsPlaces>>
 beforeAll(async () => {
@@ -98,7 +101,10 @@ for (const [name, open] of [
 
       it('accepts a valid reply though its own cache is behind', async () => {
         await start(looping(2))
-        const first = await system.startHost()
+        let pulls = 0
+        const first = await system.startHost({
+          crash: () => (at, id) => void (at === 'after-pull' && id === 'boss_k_3-0' && pulls++),
+        })
         await system.send('boss', 'k', 'x')
         await system.waitForEntries('boss', 'boss_k', 2)
         await system.waitForQuiet(1)
@@ -113,6 +119,7 @@ for (const [name, open] of [
         await system.reply('boss', 'boss_k_3-0', result('r1'))
 
         expect(await system.waitForResult('boss', 'k')).toMatchObject({ output: 'r0|r1' })
+        expect(pulls, 'it did not give the reply back to look again later').toBe(1)
         expect((await system.writers('boss', 'boss_k')).slice(-2)).toEqual([first.id, first.id])
         expect(await place.deadLetters(agentParty('boss'))).toEqual([])
       })
@@ -185,7 +192,8 @@ for (const [name, open] of [
         const failing = new Gate()
         await start(looping(1))
         let appends = 0
-        const first = await system.startHost()
+        let acks = 0
+        const first = await system.startHost({ crash: () => (at) => void (at === 'before-ack' && acks++) })
         // The answer of its model cannot be stored: it gives the mail back and keeps the actor as it knows it.
         first.before = async (operation) => {
           if (operation !== 'append' || ++appends !== 2) return
@@ -202,7 +210,7 @@ for (const [name, open] of [
         await until(() => sent === 1 || undefined, 'the call was sent')
         expect(byHost(system.modelRuns, second)).toHaveLength(1)
         first.wake()
-        await system.waitForQuiet(2) // it has done all that its mail is about; the call is left, sent twice
+        await until(() => acks > 0 || undefined, 'it has done all that its mail is about')
         await system.startTools('echo')
 
         expect(await system.waitForResult('boss', 'k')).toMatchObject({ output: 'R(0)' })
@@ -433,6 +441,29 @@ for (const [name, open] of [
         expect(await system.waitForResult('boss', 'k')).toMatchObject({ output: 'done' })
       })
 
+      it('or told something takes it once, however often it is sent', async () => {
+        const gate = new Gate()
+        await start(async () => {
+          await gate.pass()
+          return { text: 'done' }
+        })
+        await system.startHost()
+        await system.startHost()
+        await system.send('boss', 'k', 'x')
+        await gate.waitFor(1)
+        const poke = () =>
+          place.publish(place.subjects.signal('boss', 'poke', userParty('alice'), 'boss_k'), '1', { 'Kaos-Id': 'p1' })
+
+        await Promise.all([poke(), poke(), poke()])
+        await system.waitForQuiet(1)
+        await poke()
+        await system.waitForQuiet(1)
+        gate.open()
+
+        expect(await system.waitForResult('boss', 'k')).toMatchObject({ output: 'done' })
+        expect(kinds((await system.finish()).get('boss_k')!)).toEqual(['start', 'signal', 'result'])
+      })
+
       it('only by a cancel: another signal that overtakes the start waits for it', async () => {
         await start(() => ({ text: 'done' }))
         const host = await system.startHost()
@@ -553,6 +584,39 @@ for (const [name, open] of [
         expect(await system.waitForResult('boss', 'k2')).toMatchObject({ output: 'fast' })
       })
 
+      it('begins nothing when it was overtaken while its append was under way', async () => {
+        const gate = new Gate()
+        await start(async ({ messages, turn }) => {
+          if (turn === 0) return { calls: [echo('0')] }
+          await gate.pass()
+          return { text: told(messages).join('|') }
+        })
+        const first = await system.startHost()
+        let appended = 0
+        first.before = (operation) => {
+          // Its entry stands, and it sleeps before it hears of that.
+          if (operation === 'appended' && ++appended === 3) first.freeze()
+        }
+        await system.startTools('echo')
+        await system.send('boss', 'k', 'x')
+        await until(() => appended === 3 || undefined, 'the entry of the reply')
+        const second = await system.startHost()
+        await gate.waitFor(1)
+        const done: string[] = []
+        first.before = (operation) => void done.push(operation)
+
+        await new Promise((resolve) => setTimeout(resolve, OVERTAKEN_MS)) // its append must have taken long: nothing else tells us
+        first.wake()
+        await until(() => done.includes('read') || undefined, 'it looked at the journal')
+        gate.open()
+
+        expect(await system.waitForResult('boss', 'k')).toMatchObject({ output: 'R(0)' })
+        await system.finish()
+        expect(byHost(system.modelRuns, first)).toHaveLength(1)
+        expect(byHost(system.modelRuns, second)).toHaveLength(1)
+        expect(done).not.toContain('send')
+      })
+
       it('goes on when it wakes before anybody took over, and nothing runs twice', async () => {
         const gate = new Gate()
         await start(async () => {
@@ -616,6 +680,33 @@ for (const [name, open] of [
         expect(await system.waitForResult('boss', 'k')).toMatchObject({ output: 'fast' })
         expect(kinds((await system.finish()).get('boss_k')!)).toEqual(['start', 'result'])
         expect(aborted).toBe(1)
+      })
+    })
+
+    describe('that fails while something runs', () => {
+      it('aborts it, gives its mail back, and begins it again', async () => {
+        const signals: AbortSignal[] = []
+        const race = racing({
+          fast: async () => 'fast',
+          slow: (signal) => {
+            signals.push(signal)
+            return new Promise<never>(() => {})
+          },
+        })
+        await start(() => ({ text: '' }), [{ name: 'boss', runtime: () => race }])
+        const host = await system.startHost()
+        let appends = 0
+        host.before = (operation) => {
+          if (operation === 'append' && ++appends === 2)
+            throw new KaosError('publish_timeout', 'the broker is silent', { retryAfterMs: 50 })
+        }
+
+        await system.send('boss', 'k', 'x')
+        await until(() => signals[0]?.aborted || undefined, 'the first run is aborted')
+
+        expect(await system.waitForResult('boss', 'k')).toMatchObject({ output: 'fast' })
+        expect(kinds((await system.finish()).get('boss_k')!)).toEqual(['start', 'result'])
+        expect(signals.map(({ aborted }) => aborted)).toEqual([true, true])
       })
     })
 

@@ -303,6 +303,21 @@ describe('a journal that is not whole', () => {
     })
   })
 
+  it('is refused by a machine that asks for the same and knows something else', async () => {
+    const knowing = (what: string) =>
+      registerMachine({
+        name: 'knowing',
+        logic: setup({}).createMachine({ context: { what }, initial: 'a', states: { a: {} } }) as never,
+        toInput: () => ({}),
+      })
+    const journal = new Journal(knowing('one')).start('x')
+
+    expect(await codeOf(fold(new Actor('boss', TASK), knowing('two'), journal.stored, journal.readBlob))).toBe('machine_changed')
+    expect(await codeOf(fold(new Actor('boss', TASK), knowing('one'), journal.stored, journal.readBlob))).toBe(
+      'nothing was thrown',
+    )
+  })
+
   it('is refused from a snapshot that was tampered with', async () => {
     const journal = written()
     const [first, ...rest] = journal.fromSnapshot()

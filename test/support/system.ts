@@ -1,7 +1,7 @@
 /** A system of scripted agents and tools in one place, whose hosts can die, freeze and wake one by one. */
 import { type CrashPoint, neverCrash } from '../../actors/crash.ts'
-import type { AgentRuntime } from '../../actors/host.ts'
 import type { ResultRecord, TraceRecord } from '../../actors/outbox.ts'
+import type { AgentRuntime } from '../../actors/runtime.ts'
 import { serveAgent } from '../../actors/service.ts'
 import { type Clock, systemClock } from '../../bus/contracts.ts'
 import type { ToolDescription } from '../../bus/wire/catalog.ts'

@@ -109,6 +109,14 @@ describe('bodies', () => {
     })
   }
 
+  it('are stored once as part of a larger one, and not beside it as well', () => {
+    const value = { text: long('x'), ...Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`field${i}`, i])) }
+
+    expect([...roundTrip({ value }).met.keys()]).toEqual([shaOf(value)])
+    const first = roundTrip({ first: long('x'), value })
+    expect([...first.met.keys()]).toEqual([shaOf(long('x')), shaOf(value)])
+  })
+
   it('that are references already stay a list of references, however long it is', () => {
     const said = Array.from({ length: 2_000 }, (_, i) => ({ role: 'user', content: `${i} ${long('words ')}` }))
     const { split, met } = roundTrip(said)

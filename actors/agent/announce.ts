@@ -1,7 +1,7 @@
 /** Puts an agent's card into the catalog: at start, and again until it worked, for a host may be there before its broker is ready. */
-import type { Catalog } from '../bus/contracts.ts'
-import type { AgentCard } from '../bus/wire/catalog.ts'
-import type { Logger } from '../telemetry/log.ts'
+import type { Catalog } from '../../bus/contracts.ts'
+import type { AgentCard } from '../../bus/wire/catalog.ts'
+import type { Logger } from '../../telemetry/log.ts'
 
 export interface Announcing {
   stop(): void

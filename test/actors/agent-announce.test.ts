@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { announceAgent } from '../../actors/announce.ts'
+import { announceAgent } from '../../actors/agent/announce.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import { silentLog } from '../../telemetry/log.ts'
 

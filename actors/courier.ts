@@ -1,0 +1,117 @@
+/** Carries out what entries ask for: runs local effects, sends messages, and tells the world how an actor is doing. Nothing here decides. */
+import type { Input, Work } from '../bus/wire/entry.ts'
+import { KaosError, toFailure } from '../bus/wire/errors.ts'
+import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
+import type { Mail, Outgoing } from '../bus/wire/message.ts'
+import { partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
+import type { Actor, Pending } from './actor.ts'
+import type { Effect, EffectCall } from './effects/effect.ts'
+import { conclusion, workingRecord } from './outbox.ts'
+import type { Cause } from './running.ts'
+import type { HostOptions } from './runtime.ts'
+
+export class Courier {
+  private readonly options: HostOptions
+  private readonly subjects: Subjects
+
+  constructor(options: HostOptions) {
+    this.options = options
+    this.subjects = subjectsOf(options.bus.namespace)
+  }
+
+  isLocal(effect: Pending): boolean {
+    return this.effectOf(effect)?.kind === 'local'
+  }
+
+  /** How to run a pending effect here, or undefined when it goes by mail. The run never rejects. */
+  localRun(actor: Actor, effect: Pending): ((signal: AbortSignal) => Promise<Cause>) | undefined {
+    const source = this.effectOf(effect)
+    if (source?.kind === 'mail') return this.refusalRun(effect, source.message(this.callOf(actor, effect)))
+    const { clock, bus } = this.options
+    const startedAt = clock.now()
+    const subject = this.subjects.progress(actor.state!.trace.traceId, actor.agent, actor.task)
+    const tell = (event: object) =>
+      bus.progress.tell(subject, { ...event, agent: actor.agent, task: actor.task, effect: effect.id })
+    const work = (attempts: number): Work => ({ startedAt, endedAt: clock.now(), attempts, host: this.options.identity.id })
+    return async (signal) => {
+      await this.options.crash('effect-in-flight', actor.task)
+      let input: Input
+      try {
+        if (!source) throw new KaosError('machine_contract', `agent "${actor.agent}" has no effect "${effect.effect}"`)
+        const answer = await source.run({ ...this.callOf(actor, effect), signal, tell })
+        input = {
+          kind: 'result',
+          effect: effect.id,
+          value: answer.value,
+          ...(answer.usage && { usage: answer.usage }),
+          work: work(answer.attempts ?? 1),
+        }
+      } catch (error) {
+        input = { kind: 'error', effect: effect.id, failure: toFailure(error), work: work(1) }
+      }
+      return { id: effect.id, input, local: true }
+    }
+  }
+
+  /** The answer to an effect whose message no stream would take; undefined for every other. */
+  private refusalRun(effect: Pending, { body }: Outgoing): (() => Promise<Cause>) | undefined {
+    const bytes = Buffer.byteLength(body)
+    if (bytes <= MESSAGE_LIMITS.bodyBytesMax) return undefined
+    const message = `the message of effect "${effect.id}" has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`
+    const input: Input = { kind: 'error', effect: effect.id, failure: { code: 'payload_too_large', message } }
+    return async () => ({ id: effect.id, input, local: true })
+  }
+
+  /** Sends the message of an effect that is answered by mail. */
+  async post(actor: Actor, effect: Pending): Promise<void> {
+    const source = this.effectOf(effect)
+    if (source?.kind !== 'mail') throw new KaosError('internal', `effect "${effect.id}" does not go by mail`)
+    await this.options.bus.post.send(source.message(this.callOf(actor, effect)))
+    await this.options.crash('after-send', actor.task)
+  }
+
+  /** Writes the actor into the index of traces, as working. */
+  announce(actor: Actor): Promise<void> {
+    return this.options.bus.post.send(workingRecord(this.subjects, actor))
+  }
+
+  /** Index, result and reply of an actor that ended. The parent is taken from the mail when a cancel overtook the start. */
+  async conclude(actor: Actor, mail: Mail): Promise<void> {
+    const { post } = this.options.bus
+    await this.options.crash('before-conclude', actor.task)
+    const parent = actor.state!.parent ?? (mail.kind === 'start' ? { agent: mail.from.name, effect: mail.effect! } : undefined)
+    await Promise.all(conclusion(this.subjects, actor, parent).map((message) => post.send(message)))
+    await this.options.crash('after-conclude', actor.task)
+  }
+
+  /** Tells the addressees of effects by mail that the last entry ended them early. */
+  stops(actor: Actor): Promise<void>[] {
+    return actor.state!.cut.flatMap((effect) => {
+      const source = this.effectOf(effect)
+      const message = source?.kind === 'mail' ? source.stop?.(this.callOf(actor, effect)) : undefined
+      return message ? [this.options.bus.post.send(message)] : []
+    })
+  }
+
+  /** What a delivery that comes again sends again: all that its first turn may not have got out. */
+  again(actor: Actor, mail: Mail, owner: string): Promise<void>[] {
+    const state = actor.state!
+    const isStart = mail.kind === 'task' || mail.kind === 'start'
+    const ended = state.outcome && (isStart || state.endedBy === owner)
+    return [...(isStart ? [this.announce(actor)] : []), ...(ended ? [...this.stops(actor), this.conclude(actor, mail)] : [])]
+  }
+
+  /** Whether an answer comes from whom the effect was sent to. */
+  isFromAddressee(effect: Pending, mail: Mail): boolean {
+    const source = this.effectOf(effect)
+    return source?.kind === 'mail' && partyText(source.addressee(effect.input)) === partyText(mail.from)
+  }
+
+  private effectOf(effect: Pending): Effect | undefined {
+    return this.options.agent.effects[effect.effect]
+  }
+
+  private callOf(actor: Actor, effect: Pending): EffectCall {
+    return { id: effect.id, agent: actor.agent, task: actor.task, input: effect.input, trace: actor.state!.trace }
+  }
+}
