@@ -5,10 +5,13 @@ import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
 import type { Mail, Outgoing } from '../bus/wire/message.ts'
 import { partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
 import type { Actor, Pending } from './actor.ts'
-import type { Effect, EffectCall } from './effects/effect.ts'
+import type { Effect, EffectCall, LocalEffect } from './effects/effect.ts'
 import { conclusion, workingRecord } from './outbox.ts'
 import type { Cause } from './running.ts'
 import type { HostOptions } from './runtime.ts'
+
+type Run = (signal: AbortSignal) => Promise<Cause>
+export type Way = { readonly kind: 'local'; readonly run: Run } | { readonly kind: 'mail'; readonly message: Outgoing }
 
 export class Courier {
   private readonly options: HostOptions
@@ -23,10 +26,16 @@ export class Courier {
     return this.effectOf(effect)?.kind === 'local'
   }
 
-  /** How to run a pending effect here, or undefined when it goes by mail. The run never rejects. */
-  localRun(actor: Actor, effect: Pending): ((signal: AbortSignal) => Promise<Cause>) | undefined {
+  /** How a pending effect is carried out: run here, or sent. A run never rejects. */
+  wayOf(actor: Actor, effect: Pending): Way {
     const source = this.effectOf(effect)
-    if (source?.kind === 'mail') return this.refusalRun(effect, source.message(this.callOf(actor, effect)))
+    if (source?.kind !== 'mail') return { kind: 'local', run: this.runHere(actor, effect, source) }
+    const message = source.message(this.callOf(actor, effect))
+    const bytes = Buffer.byteLength(message.body)
+    return bytes > MESSAGE_LIMITS.bodyBytesMax ? { kind: 'local', run: refusalRun(effect, bytes) } : { kind: 'mail', message }
+  }
+
+  private runHere(actor: Actor, effect: Pending, source: LocalEffect | undefined): Run {
     const { clock, bus } = this.options
     const startedAt = clock.now()
     const subject = this.subjects.progress(actor.state!.trace.traceId, actor.agent, actor.task)
@@ -53,20 +62,9 @@ export class Courier {
     }
   }
 
-  /** The answer to an effect whose message no stream would take; undefined for every other. */
-  private refusalRun(effect: Pending, { body }: Outgoing): (() => Promise<Cause>) | undefined {
-    const bytes = Buffer.byteLength(body)
-    if (bytes <= MESSAGE_LIMITS.bodyBytesMax) return undefined
-    const message = `the message of effect "${effect.id}" has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`
-    const input: Input = { kind: 'error', effect: effect.id, failure: { code: 'payload_too_large', message } }
-    return async () => ({ id: effect.id, input, local: true })
-  }
-
   /** Sends the message of an effect that is answered by mail. */
-  async post(actor: Actor, effect: Pending): Promise<void> {
-    const source = this.effectOf(effect)
-    if (source?.kind !== 'mail') throw new KaosError('internal', `effect "${effect.id}" does not go by mail`)
-    await this.options.bus.post.send(source.message(this.callOf(actor, effect)))
+  async send(actor: Actor, message: Outgoing): Promise<void> {
+    await this.options.bus.post.send(message)
     await this.options.crash('after-send', actor.task)
   }
 
@@ -114,4 +112,11 @@ export class Courier {
   private callOf(actor: Actor, effect: Pending): EffectCall {
     return { id: effect.id, agent: actor.agent, task: actor.task, input: effect.input, trace: actor.state!.trace }
   }
+}
+
+/** The answer to an effect whose message no stream would take. */
+function refusalRun(effect: Pending, bytes: number): Run {
+  const message = `the message of effect "${effect.id}" has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`
+  const input: Input = { kind: 'error', effect: effect.id, failure: { code: 'payload_too_large', message } }
+  return async () => ({ id: effect.id, input, local: true })
 }

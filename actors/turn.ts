@@ -83,8 +83,8 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
 
   /** By mail: send and forget, the answer is mail. Local: run it; its answer is the next cause. */
   function begin(effect: Pending): void {
-    const local = courier.localRun(actor, effect)
-    if (local) actor.running.start(effect.id, owner, local)
-    else sends.add(courier.post(actor, effect))
+    const way = courier.wayOf(actor, effect)
+    if (way.kind === 'local') actor.running.start(effect.id, owner, way.run)
+    else sends.add(courier.send(actor, way.message))
   }
 }
