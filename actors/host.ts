@@ -63,6 +63,13 @@ export class Host {
     return actor
   }
 
+  /** Whether a task has begun. */
+  async knows(task: string): Promise<boolean> {
+    const known = this.pinned.get(task) ?? this.actors.get(task)
+    if (known?.state) return true
+    return (await this.options.bus.journal.readFromSnapshot(this.agent.name, task)).length > 0
+  }
+
   close(actor: Actor): void {
     actor.pins--
     if (actor.pins > 0 || this.pinned.get(actor.task) !== actor) return

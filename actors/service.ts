@@ -114,6 +114,11 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
     if (subject?.kind === 'task' && error.code !== 'key_conflict') {
       const cause = message.header(HEADERS.cause) || message.header(HEADERS.id) || message.delivery
       const task = doorTask(bus.namespace, agent.name, message, cause)
+      // Garbage under the key of a task that has begun must not take the place of its result.
+      if (!mail && (await host.knows(task))) {
+        await Promise.all(sends)
+        return
+      }
       const { traceId } = readTrace(message.header, { namespace: bus.namespace, agent: agent.name, cause })
       const now = options.clock.now()
       const record = { task, agent: agent.name, trace: traceId, startedAt: now, endedAt: now, usage: NO_USAGE }

@@ -7,14 +7,17 @@ import type { NatsBus } from '../bus/open.ts'
 import { type HeaderPairs, JS_CODES, PublishFailed } from '../bus/publish.ts'
 import { type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
 import { keyOf } from '../bus/wire/ids.ts'
-import { HEADERS } from '../bus/wire/message.ts'
+import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
+import { HEADERS, parseDoorBody } from '../bus/wire/message.ts'
 import type { Logger } from '../telemetry/log.ts'
-import { hint, outputText } from './task.ts'
+import { beginningWith, hint, outputText } from './task.ts'
 
 /** Requests that wait at once; each is a subscription and a timer here. */
 const ASKS_MAX = 1_000
 /** The longest that a request is waited for; its sender has usually left long before. */
 const ASK_MS = 600_000
+/** What the server takes in one message, less some room for headers. */
+const REPLY_BYTES_MAX = MESSAGE_LIMITS.messageBytesMax - 4_096
 
 export function serveAsk(bus: NatsBus, agents: readonly string[], log: Logger): Subscription {
   let waiting = 0
@@ -37,7 +40,8 @@ export function serveAsk(bus: NatsBus, agents: readonly string[], log: Logger): 
     if (!agents.includes(agent)) {
       throw new KaosError('unknown_agent', `there is no agent "${agent}" in namespace "${bus.namespace}"${hint(agent, agents)}`)
     }
-    const id = message.headers?.get(HEADERS.messageId) || `ask-${randomBytes(8).toString('hex')}`
+    const given = message.headers?.get(HEADERS.messageId)
+    const id = given || `ask-${randomBytes(8).toString('hex')}`
     const sent: HeaderPairs = [[HEADERS.messageId, id], ...traceOf(message)]
     try {
       await bus.publisher.publish(bus.subjects.door(agent), message.data, sent)
@@ -49,10 +53,15 @@ export function serveAsk(bus: NatsBus, agents: readonly string[], log: Logger): 
         { cause: error },
       )
     }
-    const text = await bus.results.wait(agent, keyOf(bus.namespace, agent, id), { deadlineMs: ASK_MS })
+    const key = keyOf(bus.namespace, agent, id)
+    const text = await bus.results.wait(agent, key, { deadlineMs: ASK_MS })
     if (text === undefined)
       throw new KaosError('publish_timeout', `no result from agent "${agent}" within ${ASK_MS / 1_000} s; the work goes on`)
-    return JSON.parse(text) as ResultRecord
+    const result = JSON.parse(text) as ResultRecord
+    // Under an id that was used before it may answer another question.
+    if (given && result.state !== 'rejected')
+      await beginningWith(bus, { agent, key, task: result.task }, parseDoorBody(message.string()))
+    return result
   }
 }
 
@@ -65,7 +74,13 @@ function respond(message: Msg, result: ResultRecord): void {
   head.set('Kaos-State', result.state)
   head.set('Kaos-Task', result.task)
   head.set('Kaos-Trace', result.trace)
-  message.respond(outputText(result.output), { headers: head })
+  const text = outputText(result.output)
+  const bytes = Buffer.byteLength(text)
+  if (bytes > REPLY_BYTES_MAX) {
+    const where = `"kaos task get ${result.task}" prints it`
+    throw new KaosError('payload_too_large', `the answer has ${bytes} bytes, a reply at most ${REPLY_BYTES_MAX}: ${where}`)
+  }
+  message.respond(text, { headers: head })
 }
 
 /** In the form of the NATS services framework, so that its clients see an error. */

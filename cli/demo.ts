@@ -20,11 +20,12 @@ import { buildTimeline } from '../replay/timeline.ts'
 import { type Verdict, verdictLine } from '../replay/verdict.ts'
 import { createLog } from '../telemetry/log.ts'
 import { EXIT } from './exit-codes.ts'
+import { interrupted } from './interrupt.ts'
 import { LiveView, type ProgressEvent } from './live.ts'
 import { type Models, OFFLINE, resolveModels } from './models.ts'
 import { replay } from './replay.ts'
 import { outputText, sendTask } from './task.ts'
-import { isColorful, paint, print, printJson, say } from './terminal.ts'
+import { isColorful, paint, print, printJson, printWidth, say } from './terminal.ts'
 import { drawTrace } from './trace-view.ts'
 import { inventoryOf, loadSystem } from './up.ts'
 
@@ -43,6 +44,13 @@ export async function demo(words: readonly string[], options: { readonly json?: 
   const tell = options.json ? () => {} : print
   const folder = await mkdtemp(join(tmpdir(), 'kaos-demo-'))
   const stopping: (() => Promise<unknown>)[] = [() => rm(folder, { recursive: true, force: true })]
+  const stop = async () => {
+    for (const step of stopping.toReversed()) await step().catch(() => {})
+  }
+  void interrupted().then(async () => {
+    await stop()
+    process.exit(EXIT.interrupted)
+  })
   try {
     const log = await createLog({ env: { LOG_LEVEL: 'ERROR', ...process.env } })
     const { path } = await findServer({ env: process.env, say })
@@ -67,14 +75,11 @@ export async function demo(words: readonly string[], options: { readonly json?: 
     heading(tell, result.state === 'completed' ? 'The answer' : `The task ${result.state}`)
     tell(result.state === 'completed' ? outputText(result.output).trim() : `${result.failure.code}: ${result.failure.message}`)
     tell('')
-    tell(
-      paint('bold', `resumed after kill -9: ${act.repeated} finished steps repeated`) +
-        paint('dim', ` (of ${act.finished} finished before the kill)`),
-    )
+    tell(resumedLine(act, models.offline !== undefined))
 
     heading(tell, `The trace: kaos trace show ${result.trace}`)
     const tree = buildTimeline(await loadTrace(bus, result.trace))
-    for (const line of drawTrace(tree, { width: process.stdout.columns ?? 100, color: isColorful() })) tell(line)
+    for (const line of drawTrace(tree, { width: printWidth(), color: isColorful(process.stdout) })) tell(line)
 
     heading(tell, 'kaos replay last')
     const same = await replay(bus, result.trace, system)
@@ -87,14 +92,22 @@ export async function demo(words: readonly string[], options: { readonly json?: 
     else closing()
     return wentWell(result, act, same, changed) ? EXIT.ok : EXIT.failed
   } finally {
-    for (const step of stopping.toReversed()) await step().catch(() => {})
+    await stop()
   }
+}
+
+/** What was counted, and never a claim about a kill that did not take place. */
+function resumedLine({ killed, finished, repeated }: Act, isModelOurs: boolean): string {
+  if (!killed) return paint('yellow', 'not killed: the task ended before its host could be killed in the middle')
+  const which = isModelOurs ? '' : "; a foreign model's calls cannot be counted, tool calls can"
+  const counted = paint('dim', ` (of ${finished} finished before the kill${which})`)
+  return paint('bold', `resumed after kill -9: ${repeated} finished steps repeated`) + counted
 }
 
 interface Act {
   readonly result: ResultRecord
   readonly killed: boolean
-  /** Model calls and tool calls that had their result in a journal when the host died. */
+  /** Model calls and tool calls that had their result in a journal when the host died, as far as they can be counted. */
   readonly finished: number
   /** Those of them that were asked for again afterwards. */
   readonly repeated: number
@@ -110,7 +123,7 @@ async function killInTheMiddle(options: {
   readonly log: Awaited<ReturnType<typeof createLog>>
 }): Promise<Act> {
   const { bus, models, hosts, text, tell, log } = options
-  const live = new LiveView()
+  const live = new LiveView(paint)
   const asked: { readonly effect: string; readonly at: number }[] = []
   let killedAt = Number.POSITIVE_INFINITY
   let isMiddle: () => void = () => {}
@@ -151,8 +164,9 @@ async function killInTheMiddle(options: {
   if (record === undefined)
     throw new KaosError('publish_timeout', `the task "${sent.task}" has no result after ${RESULT_MS / 1_000} s`)
   for (const request of models.offline?.requests ?? []) asked.push({ effect: request.key, at: request.at })
-  const repeated = asked.filter(({ effect, at }) => at > killedAt && finished.has(effect)).length
-  return { result: JSON.parse(record) as ResultRecord, killed: isStillRunning, finished: finished.size, repeated }
+  const counted = new Set(asked.filter(({ effect }) => finished.has(effect)).map(({ effect }) => effect))
+  const repeated = asked.filter(({ effect, at }) => at > killedAt && counted.has(effect)).length
+  return { result: JSON.parse(record) as ResultRecord, killed: isStillRunning, finished: counted.size, repeated }
 }
 
 /** The model and tool calls whose answers stand in the journals now. */

@@ -1,5 +1,6 @@
-/** What the kaos command ends with. Documented in docs/cli.md. */
+/** What the kaos command ends with. Documented in docs/using.md. */
 import { type ErrorCode, KaosError } from '../bus/wire/errors.ts'
+import { ManifestError } from '../manifests/problem.ts'
 
 export const EXIT = {
   ok: 0,
@@ -21,7 +22,9 @@ const BY_CODE: Partial<Record<ErrorCode, number>> = {
   bad_script: EXIT.usage,
   folder_unusable: EXIT.usage,
   port_taken: EXIT.usage,
+  bad_message: EXIT.usage,
   bad_name: EXIT.usage,
+  payload_too_large: EXIT.usage,
   already_running: EXIT.usage,
   broker_unreachable: EXIT.unreachable,
   broker_too_old: EXIT.unreachable,
@@ -36,5 +39,5 @@ const BY_CODE: Partial<Record<ErrorCode, number>> = {
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof KaosError) return BY_CODE[error.code] ?? EXIT.failed
-  return (error as { code?: string }).code === 'manifest_invalid' ? EXIT.usage : EXIT.failed
+  return error instanceof ManifestError ? EXIT.usage : EXIT.failed
 }

@@ -1,8 +1,8 @@
 /** Runs the agents and tool servers of a system in this process. `kaos up` and `kaos host` are this with and without a broker of their own. */
 import { randomBytes } from 'node:crypto'
+import { announceAgent } from '../actors/agent/announce.ts'
 import { agentMachine } from '../actors/agent/machine.ts'
 import { agentRuntime, peersOf } from '../actors/agent/runtime.ts'
-import { announceAgent } from '../actors/announce.ts'
 import { crashFromEnv } from '../actors/crash.ts'
 import { createModelClient } from '../actors/effects/endpoint.ts'
 import type { ModelPlace } from '../actors/effects/model.ts'
@@ -32,23 +32,24 @@ export interface HostingOptions {
   readonly only?: ReadonlySet<string> | undefined
 }
 
+/** Throws ManifestError, before anything runs, when a tool server cannot run here. */
 export function host(options: HostingOptions): Hosting {
   const { system, bus, log, env } = options
   const isWanted = (name: string) => !options.only || options.only.has(name)
+  const servers = system.mcpServers
+    .filter((server) => isWanted(server.metadata.name))
+    .map((server) => ({ name: server.metadata.name, place: resolveToolServer(server, { env }) }))
   const identity = newIdentity()
   const client = createModelClient({ log })
   const machine = agentMachine()
   const crash = crashFromEnv(env)
 
-  const tools = system.mcpServers
-    .filter((server) => isWanted(server.metadata.name))
-    .map((server) => {
-      const { name } = server.metadata
-      const session = openSession(resolveToolServer(server, { env }), { name, log })
-      const announcing = announceTools({ server: name, session, catalog: bus.catalog, log })
-      const service = serveTools({ bus, server: name, session, identity, clock: systemClock, log, crash: toolCrashFromEnv(env) })
-      return { session, announcing, service }
-    })
+  const tools = servers.map(({ name, place }) => {
+    const session = openSession(place, { name, log })
+    const announcing = announceTools({ server: name, session, catalog: bus.catalog, log })
+    const service = serveTools({ bus, server: name, session, identity, clock: systemClock, log, crash: toolCrashFromEnv(env) })
+    return { session, announcing, service }
+  })
   const agents = system.agents
     .filter((agent) => isWanted(agent.metadata.name))
     .map((agent) => {

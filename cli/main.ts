@@ -1,22 +1,31 @@
 /** The kaos command: its verbs, their options and their help. What each does is in the file of its name. */
+import { readFileSync } from 'node:fs'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { KaosError } from '../bus/wire/errors.ts'
 import { EXIT, exitCodeOf } from './exit-codes.ts'
 import { modelServe } from './model.ts'
 import { taskGet, taskList, taskSend, taskWatch } from './task.ts'
-import { describeError, errorJson, printJson, say } from './terminal.ts'
+import { allowLeavingReaders, describeError, errorJson, printJson, say } from './terminal.ts'
 import { hostCommand, up } from './up.ts'
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
 const namespace = () =>
   new Option('-n, --namespace <name>', 'namespace; default: that of the "kaos up" of this folder, else "default"')
 const json = () => new Option('--json', 'print one JSON document')
 const file = () => new Option('-f, --file <path...>', 'manifest files or folders')
+/** Beside an argument: `replay -f FILE last` would take "last" for a second file. */
+const oneFile = () =>
+  new Option('-f, --file <path>', 'manifest file or folder; may be given again').argParser(
+    (path: string, before: readonly string[] | undefined) => [...(before ?? []), path],
+  )
 
 function program(): Command {
   const kaos = new Command('kaos')
     .description('Durable systems of AI agents on NATS.')
+    .version(version)
     .showHelpAfterError('(run it with --help to see how it is used)')
     .showSuggestionAfterError()
-    .configureOutput({ writeErr: (text) => process.stderr.write(text) })
     .exitOverride()
     .addHelpText('after', EXAMPLES)
 
@@ -25,14 +34,20 @@ function program(): Command {
     .description('Run a system here: broker, agents and tool servers in one process.')
     .addOption(file().makeOptionMandatory())
     .option('--port <port>', 'port of the embedded NATS server; another one if it is taken, 0: any (default: 4222)', portNumber)
+    .addOption(json())
     .addHelpText('after', '\nExample:\n  kaos up -f manifests/samples/research-team.yaml')
     .action(run(up))
   kaos
     .command('host')
-    .description('Run agents and tool servers on a broker that runs already (NATS_URL).')
+    .description('Run more agents and tool servers beside a "kaos up": on NATS_URL, else on the broker of this folder.')
     .addOption(file().makeOptionMandatory())
     .option('--only <name...>', 'these agents and tool servers only')
-    .addHelpText('after', '\nExample:\n  NATS_URL=nats://127.0.0.1:4222 kaos host -f team.yaml --only researcher notes')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      '\nIt creates no streams: "kaos up" with these manifests must have run on that broker once.' +
+        '\n\nExample:\n  NATS_URL=nats://127.0.0.1:4222 kaos host -f team.yaml --only researcher notes',
+    )
     .action(run(hostCommand))
   kaos
     .command('demo')
@@ -77,7 +92,7 @@ function program(): Command {
   task
     .command('list')
     .description('List the latest tasks, newest first.')
-    .option('--limit <count>', 'how many', wholeNumber, 20)
+    .option('--limit <count>', 'how many', positiveNumber, 20)
     .addOption(json())
     .addOption(namespace())
     .action(run(taskList))
@@ -86,7 +101,7 @@ function program(): Command {
   trace
     .command('list')
     .description('List the latest traces, newest first.')
-    .option('--limit <count>', 'how many', wholeNumber, 20)
+    .option('--limit <count>', 'how many', positiveNumber, 20)
     .addOption(json())
     .addOption(namespace())
     .action(run(async (options: never) => (await import('./trace.ts')).traceList(options)))
@@ -104,7 +119,7 @@ function program(): Command {
       "Re-execute a recorded trace on today's code and manifests, without any call. Exits 0 identical, 1 diverged, 2 inconclusive.",
     )
     .argument('<trace>', 'trace id, task id, or "last"')
-    .addOption(file())
+    .addOption(oneFile())
     .addOption(json())
     .addOption(namespace())
     .addHelpText('after', '\nExamples:\n  kaos replay last\n  kaos replay 4bf92f3577b34da6a3ce929d0e0e4736 -f changed.yaml')
@@ -118,6 +133,7 @@ function program(): Command {
     .option('--script <file>', 'YAML or JSON: what to answer to whom')
     .option('--port <port>', 'port; 0 for any free one', portNumber, 0)
     .option('--delay <ms>', 'added to every answer', wholeNumber)
+    .addOption(json())
     .addHelpText('after', '\nExample:\n  kaos model serve --script manifests/samples/research-team.script.yaml --port 8081')
     .action(run(modelServe))
   return kaos
@@ -144,18 +160,29 @@ function wholeNumber(text: string): number {
   return Number(text)
 }
 
+function positiveNumber(text: string): number {
+  const number = wholeNumber(text)
+  if (number === 0) throw new InvalidArgumentError('it must be at least 1.')
+  return number
+}
+
 function portNumber(text: string): number {
   const port = wholeNumber(text)
   if (port > 65_535) throw new InvalidArgumentError(`"${text}" is no port: 0 to 65535.`)
   return port
 }
 
+allowLeavingReaders()
 try {
   await program().parseAsync()
 } catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
-  else {
-    if (process.argv.includes('--json')) printJson(errorJson(error))
+  const isJson = process.argv.includes('--json')
+  if (error instanceof CommanderError) {
+    // It has told people already.
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    if (isJson && error.exitCode !== 0) printJson(errorJson(new KaosError('usage', error.message.replace(/^error: /, ''))))
+  } else {
+    if (isJson) printJson(errorJson(error))
     else say(describeError(error))
     process.exitCode = exitCodeOf(error)
   }

@@ -28,17 +28,17 @@ export async function resolveModels(
   const surroundings = { env: options.env, ollamaAnswers: ollamaModels !== undefined, ...(ollamaModels && { ollamaModels }) }
   const places = new Map<string, ModelPlace>()
   const byReason = new Map<string, string[]>()
-  let offline: ModelServer | undefined
-  for (const agent of system.agents) {
-    const { name } = agent.metadata
-    const found = resolveModel(system, agent, surroundings)
-    if (found.kind === 'endpoint') {
-      places.set(name, { url: found.url, model: found.model, ...(found.apiKey && { apiKey: found.apiKey }) })
-      note(`model "${found.model}" at ${new URL(found.url).host}: ${found.why}`, name)
+  // All of them before the first server starts: a key that is missing is an error here.
+  const found = system.agents.map((agent) => ({ name: agent.metadata.name, model: resolveModel(system, agent, surroundings) }))
+  const isOfflineUsed = found.some(({ model }) => model.kind === 'offline')
+  const offline = isOfflineUsed ? await startOffline(system.files, options.log) : undefined
+  for (const { name, model } of found) {
+    if (model.kind === 'endpoint') {
+      places.set(name, { url: model.url, model: model.model, ...(model.apiKey && { apiKey: model.apiKey }) })
+      note(`model "${model.model}" at ${new URL(model.url).host}: ${model.why}`, name)
     } else {
-      offline ??= await startOffline(system.files, options.log)
-      places.set(name, { url: offline.url, model: OFFLINE })
-      note(`the offline model: ${found.why}`, name)
+      places.set(name, { url: offline!.url, model: OFFLINE })
+      note(`the offline model: ${model.why}`, name)
     }
   }
   const lines = [...byReason].map(([reason, agents]) => (byReason.size === 1 ? reason : `${agents.join(', ')}: ${reason}`))
@@ -56,7 +56,7 @@ async function startOffline(files: readonly string[], log: Logger): Promise<Mode
   return startModelServer({ log, ...(rules.length > 0 && { script: { rules } }) })
 }
 
-export function scriptBeside(manifest: string): string {
+function scriptBeside(manifest: string): string {
   return join(dirname(manifest), `${basename(manifest, extname(manifest))}.script.yaml`)
 }
 

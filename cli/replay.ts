@@ -11,9 +11,9 @@ import { loadTrace } from '../replay/load.ts'
 import { withoutNetwork } from '../replay/offline.ts'
 import { replayTrace } from '../replay/replay.ts'
 import { exitCodeOfVerdict, type Verdict, verdictJson, verdictLine } from '../replay/verdict.ts'
+import { findTrace } from './lookup.ts'
 import { withBus } from './session.ts'
 import { print, printJson } from './terminal.ts'
-import { findTrace } from './trace.ts'
 import { loadSystem } from './up.ts'
 
 export async function replayCommand(
@@ -22,7 +22,11 @@ export async function replayCommand(
 ): Promise<number> {
   return withBus(options, async ({ bus, run }) => {
     const files = options.file?.map((file) => resolve(file)) ?? run?.manifests
-    if (!files) throw new KaosError('usage', 'no "kaos up" runs in this folder, so the manifests must be named: -f FILE')
+    if (!files)
+      throw new KaosError(
+        'usage',
+        'could not tell which manifests to replay with: no "kaos up" runs in this folder, so name them with -f FILE',
+      )
     const verdict = await replay(bus, await findTrace(bus, id), loadSystem(files))
     if (options.json) printJson(verdictJson(verdict))
     else print(verdictLine(verdict))

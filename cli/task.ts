@@ -1,30 +1,33 @@
 /** `kaos task`: sends tasks, waits for results, and shows what became of them. */
 import { randomBytes } from 'node:crypto'
-import { distance } from 'fastest-levenshtein'
+import { startHash } from '../actors/actor.ts'
 import type { ResultRecord, TraceRecord } from '../actors/outbox.ts'
 import { guarded } from '../bus/connection.ts'
 import type { NatsBus } from '../bus/open.ts'
 import { type HeaderPairs, JS_CODES, PublishFailed } from '../bus/publish.ts'
 import { KaosError } from '../bus/wire/errors.ts'
-import { isRootTask, isTaskId, keyOf, parseRootTask, rootTaskId } from '../bus/wire/ids.ts'
+import { checkName, isRootTask, keyOf, rootTaskId } from '../bus/wire/ids.ts'
 import { type Json, sha256 } from '../bus/wire/json.ts'
 import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
-import { blobBody, HEADERS } from '../bus/wire/message.ts'
+import { blobBody, HEADERS, parseDoorBody, type StartBody } from '../bus/wire/message.ts'
 import { agentParty } from '../bus/wire/subjects.ts'
 import { formatTraceparent } from '../bus/wire/trace.ts'
+import { nearestTo } from '../manifests/loading/nearest.ts'
+import type { Logger } from '../telemetry/log.ts'
 import { EXIT } from './exit-codes.ts'
 import { LiveView, type ProgressEvent } from './live.ts'
+import { beginningOf, type Found, findRecord, findTask, isAtDoor, type TaskAddress } from './lookup.ts'
 import { withBus } from './session.ts'
-import { paint, print, printJson, say, seconds } from './terminal.ts'
+import { type Paint, paint, paintAside, print, printable, printJson, say, seconds, shown } from './terminal.ts'
 
-export interface SentTask {
-  readonly agent: string
-  readonly key: string
-  readonly task: string
+export interface SentTask extends TaskAddress {
   readonly traceId: string
 }
 
 const TRIES = 5
+/** A host that runs begins a task within milliseconds. */
+const NOT_BEGUN_MS = 5_000
+const NAMED_MAX = 20
 
 /**
  * Publishes a task at an agent's door, with an id, so that its result has a known subject and sending again is harmless. Throws `door_full`
@@ -36,7 +39,7 @@ export async function sendTask(
   input: string,
   options: { readonly id?: string | undefined } = {},
 ): Promise<SentTask> {
-  const id = options.id ?? randomBytes(8).toString('hex')
+  const id = options.id ?? newId()
   const key = keyOf(bus.namespace, agent, id)
   const task = rootTaskId(agent, key)
   const traceId = randomBytes(16).toString('hex')
@@ -71,14 +74,17 @@ async function doorBody(bus: NatsBus, agent: string, task: string, input: string
 }
 
 async function unknownAgent(bus: NatsBus, agent: string): Promise<KaosError> {
-  const known = (await bus.catalog.agents()).map(({ name }) => name)
+  // The names are a courtesy: a broker that nobody used before has no catalog.
+  const known = (await bus.catalog.agents().catch(() => [])).map(({ name }) => name)
   return new KaosError('unknown_agent', `there is no agent "${agent}" in namespace "${bus.namespace}"${hint(agent, known)}`)
 }
 
+/** What was meant, or what there is. */
 export function hint(given: string, known: readonly string[]): string {
-  const nearest = known.toSorted((a, b) => distance(given, a) - distance(given, b))[0]
-  if (nearest !== undefined && distance(given, nearest) <= Math.max(2, given.length / 2)) return `; did you mean "${nearest}"?`
-  return known.length > 0 ? `; there are: ${known.toSorted().join(', ')}` : ''
+  const nearest = nearestTo(given, known)
+  if (nearest !== undefined) return `; did you mean "${nearest}"?`
+  const more = known.length > NAMED_MAX ? ', …' : ''
+  return known.length > 0 ? `; there are: ${known.toSorted().slice(0, NAMED_MAX).join(', ')}${more}` : ''
 }
 
 interface Common {
@@ -91,61 +97,57 @@ export async function taskSend(
   words: readonly string[],
   options: Common & { readonly wait?: boolean; readonly id?: string; readonly timeout: number; readonly quiet?: boolean },
 ): Promise<number> {
+  checkName(agent, 'agent')
+  const id = options.id === undefined ? newId() : checkId(options.id)
   const input = words.length === 1 && words[0] === '-' ? await readStdin() : words.join(' ')
   if (input.trim() === '')
     throw new KaosError('usage', 'the task is empty: give its text after the agent, or "-" to read it from stdin')
+  const start = parseDoorBody(input)
   return withBus(options, async ({ bus, log }) => {
-    const watched = options.wait && !options.json && !options.quiet
-    const live = new LiveView()
-    let traceId: string | undefined
-    const subscription =
-      watched &&
-      bus.connection.subscribe(bus.subjects.allProgress(), {
-        callback: guarded((_error, message) => {
-          const [, , , ofTrace] = message.subject.split('.')
-          if (traceId === undefined || ofTrace === traceId)
-            for (const line of live.lines(message.json<ProgressEvent>())) say(line)
-        }, log),
-      })
-    if (subscription) await bus.connection.flush()
-    const sent = await sendTask(bus, agent, input, { id: options.id })
-    traceId = options.id === undefined ? sent.traceId : undefined
+    const isWatched = options.wait && !options.json && !options.quiet
+    if (isWatched) await showLive(bus, bus.subjects.allProgress(), rootTaskId(agent, keyOf(bus.namespace, agent, id)), log)
+    const sent = await sendTask(bus, agent, input, { id })
+    const begun = options.id === undefined ? undefined : await beginningWith(bus, sent, start)
     if (!options.wait) {
       const result = bus.subjects.result(agent, sent.key)
-      if (options.json) printJson({ task: sent.task, agent, key: sent.key, trace: sent.traceId, result })
+      const trace = begun?.traceId ?? sent.traceId
+      if (options.json) printJson({ task: sent.task, agent, key: sent.key, trace, result })
       else print(`task ${sent.task}\n  its result will be on ${result}\n  follow it with: kaos task watch ${sent.task}`)
       return EXIT.ok
     }
-    return waitAndPrint(bus, sent, options)
+    const result = await awaitResult(bus, sent, options)
+    // A task of the same id may have been at the door before ours.
+    if (options.id !== undefined && !begun) await beginningWith(bus, sent, start)
+    return printOutcome(sent, result, options)
   })
 }
 
 export async function taskGet(id: string, options: Common): Promise<number> {
   return withBus(options, async ({ bus }) => {
-    const { agent, key, task } = await findTask(bus, id)
-    const text = await bus.results.get(agent, key)
-    if (text !== undefined) return printResult(JSON.parse(text) as ResultRecord, options)
-    const record = await findRecord(bus, task)
-    if (!record) throw new KaosError('unknown_task', `there is no task "${id}" in namespace "${bus.namespace}"`)
-    if (options.json) printJson({ ...record.record, trace: record.traceId })
-    else print(`task ${task} is ${record.record.state} since ${seconds(Date.now() - record.record.startedAt)}`)
+    const address = await findTask(bus, id)
+    noteRoot(id, address)
+    const state = await stateOf(bus, address)
+    if (state.result) return printResult(state.result, options)
+    const { task } = address
+    if (options.json) {
+      const { record = { task, agent: address.agent, state: 'submitted' }, traceId } = state.found ?? {}
+      printJson({ ...record, ...(traceId && { trace: traceId }) })
+    } else if (state.found) {
+      const { record } = state.found
+      print(`task ${task} is ${record.state} since ${seconds(Date.now() - record.startedAt)}`)
+    } else print(notBegun(address))
     return EXIT.timeout
   })
 }
 
 export async function taskWatch(id: string, options: Common & { readonly timeout: number }): Promise<number> {
   return withBus(options, async ({ bus, log }) => {
-    const found = await findTask(bus, id)
-    const record = await findRecord(bus, found.task)
-    const live = new LiveView()
-    const subject = record ? bus.subjects.progressOf(record.traceId) : bus.subjects.allProgress()
-    const callback = guarded((_error, message) => {
-      const event = message.json<ProgressEvent>()
-      if (options.json) print(JSON.stringify(event))
-      else if (event.task.startsWith(found.task)) for (const line of live.lines(event)) say(line)
-    }, log)
-    bus.connection.subscribe(subject, { callback })
-    return waitAndPrint(bus, found, options)
+    const address = await findTask(bus, id)
+    noteRoot(id, address)
+    const { found } = await stateOf(bus, address)
+    const subject = found ? bus.subjects.progressOf(found.traceId) : bus.subjects.allProgress()
+    if (!options.json) await showLive(bus, subject, address.task, log)
+    return printOutcome(address, await awaitResult(bus, address, options), options)
   })
 }
 
@@ -162,34 +164,102 @@ export async function taskList(options: Common & { readonly limit: number }): Pr
   })
 }
 
+/** When it began, in local time, what became of it, and what it is called; a failure's code stands before the title. */
 export function taskLines(records: readonly (TraceRecord & { readonly trace: string })[]): string[] {
   const width = Math.max(...records.map(({ task }) => task.length))
   return records.map((record) => {
     const took = record.endedAt === undefined ? 'since' : 'in'
     const time = seconds((record.endedAt ?? Date.now()) - record.startedAt)
-    return `${record.task.padEnd(width)}  ${stateText(record.state).padEnd(9)}  ${`${took} ${time}`.padEnd(12)}  ${paint('dim', record.trace)}  ${record.title}`
+    const code = record.failure ? `${paint('red', record.failure.code)}  ` : ''
+    const columns = [
+      paint('dim', localTime(record.startedAt)),
+      record.task.padEnd(width),
+      colored(paint, record.state, record.state.padEnd(9)),
+      `${took} ${time}`.padEnd(12),
+      paint('dim', record.trace),
+      `${code}${printable(record.title)}`,
+    ]
+    return columns.join('  ').trimEnd()
   })
 }
 
-async function waitAndPrint(
+function newId(): string {
+  return randomBytes(8).toString('hex')
+}
+
+function checkId(id: string): string {
+  if (id.trim() !== '' && printable(id) === id) return id
+  throw new KaosError('usage', `${JSON.stringify(id)} cannot be the id of a task: it is empty or has control characters`)
+}
+
+/** The task that has begun under this id, if one has. Throws `key_conflict` when it is another one than `start` means. */
+export async function beginningWith(bus: NatsBus, address: TaskAddress, start: StartBody) {
+  const begun = await beginningOf(bus, address)
+  if (!begun || begun.startHash === startHash(start)) return begun
+  throw new KaosError('key_conflict', `task "${address.task}" was begun with another input, so this one was not taken`)
+}
+
+/** Prints what happens in a task and in all that it causes. */
+async function showLive(bus: NatsBus, subject: string, task: string, log: Logger): Promise<void> {
+  const live = new LiveView(paintAside)
+  const callback = guarded((_error, message) => {
+    const event = message.json<ProgressEvent>()
+    const isOfTask = event.task === task || event.task.startsWith(`${task}_`)
+    if (isOfTask) for (const line of live.lines(event)) say(line)
+  }, log)
+  bus.connection.subscribe(subject, { callback })
+  await bus.connection.flush()
+}
+
+/** What is known of a task. A task moves from the door to the index to its result, so one that moves meanwhile is seen. Throws `unknown_task`. */
+async function stateOf(
   bus: NatsBus,
-  task: { readonly agent: string; readonly key: string; readonly task: string },
+  address: TaskAddress,
+): Promise<{ readonly found: Found | undefined; readonly result: ResultRecord | undefined }> {
+  const isWaiting = await isAtDoor(bus, address)
+  const found = await findRecord(bus, address.task)
+  const text = await bus.results.get(address.agent, address.key)
+  if (!isWaiting && !found && text === undefined) {
+    throw new KaosError('unknown_task', `there is no task "${address.task}" in namespace "${bus.namespace}"`)
+  }
+  return { found, result: text === undefined ? undefined : (JSON.parse(text) as ResultRecord) }
+}
+
+/** Undefined when there is none in time. Says so when nobody seems to work on it. */
+async function awaitResult(
+  bus: NatsBus,
+  address: TaskAddress,
   options: Common & { readonly timeout: number },
-): Promise<number> {
-  const text = await bus.results.wait(task.agent, task.key, { deadlineMs: options.timeout * 1_000 })
-  if (text !== undefined) return printResult(JSON.parse(text) as ResultRecord, options)
-  const message = `no result of ${task.task} within ${options.timeout} s; the work goes on: kaos task watch ${task.task}`
-  if (options.json) printJson({ task: task.task, state: 'working', timeoutSeconds: options.timeout })
-  else say(message)
+): Promise<ResultRecord | undefined> {
+  const { agent, key, task } = address
+  const wait = (deadlineMs: number) => bus.results.wait(agent, key, { deadlineMs })
+  const deadlineMs = options.timeout * 1_000
+  const patienceMs = Math.min(deadlineMs, NOT_BEGUN_MS)
+  let text = await wait(patienceMs)
+  if (text === undefined && !options.json && !(await findRecord(bus, task))) say(notBegun(address))
+  text ??= await wait(deadlineMs - patienceMs)
+  return text === undefined ? undefined : (JSON.parse(text) as ResultRecord)
+}
+
+function printOutcome(
+  { task }: TaskAddress,
+  result: ResultRecord | undefined,
+  options: Common & { readonly timeout: number },
+): number {
+  if (result) return printResult(result, options)
+  if (options.json) printJson({ task, state: 'working', timeoutSeconds: options.timeout })
+  else say(`no result of ${task} within ${options.timeout} s; the work goes on: kaos task watch ${task}`)
   return EXIT.timeout
 }
 
-export function printResult(result: ResultRecord, options: Common): number {
+function printResult(result: ResultRecord, options: Common): number {
   if (options.json) printJson(result)
-  else if (result.state === 'completed') print(outputText(result.output))
+  else if (result.state === 'completed') print(shown(outputText(result.output)))
   else {
-    say(`${stateText(result.state)}: ${result.failure.message}`)
-    say(`  ${result.failure.code}, trace ${result.trace}: kaos trace show ${result.trace}`)
+    const { state, failure, trace } = result
+    // What was rejected never began.
+    const more = state === 'rejected' ? '' : `, trace ${trace}: kaos trace show ${trace}`
+    say(`${colored(paintAside, state, state)}: ${printable(failure.message)}\n  ${failure.code}${more}`)
   }
   return result.state === 'completed' ? EXIT.ok : EXIT.failed
 }
@@ -198,30 +268,26 @@ export function outputText(output: Json): string {
   return typeof output === 'string' ? output : JSON.stringify(output, null, 2)
 }
 
-function stateText(state: string): string {
-  if (state === 'completed') return paint('green', state)
-  return state === 'working' ? paint('yellow', state) : paint('red', state)
+function notBegun({ task, agent }: TaskAddress): string {
+  return `task ${task} waits at the door of agent "${agent}": no host has begun it, or one waits for its tool servers`
 }
 
-/** A task by its id, or the last one. */
-async function findTask(bus: NatsBus, id: string): Promise<{ agent: string; key: string; task: string }> {
-  const task = id === 'last' ? (await latestRoot(bus))?.task : id
-  if (task === undefined) throw new KaosError('unknown_task', `there are no tasks in namespace "${bus.namespace}"`)
-  if (!isTaskId(task)) throw new KaosError('usage', `"${id}" is no task id; one reads like "coordinator_order-17", or is "last"`)
-  const root = parseRootTask(task)
-  return { ...root, task: rootTaskId(root.agent, root.key) }
+/** The id may be that of a task inside another. */
+function noteRoot(id: string, { task }: TaskAddress): void {
+  if (id !== 'last' && id !== task) say(`${id} is a part of ${task}, whose result this is`)
 }
 
-async function latestRoot(bus: NatsBus): Promise<TraceRecord | undefined> {
-  const records = (await bus.traces.latest(SEARCHED_MAX)).map(({ text }) => JSON.parse(text) as TraceRecord)
-  return records.find((record) => isRootTask(record.task))
+function colored(paint: Paint, state: string, text: string): string {
+  if (state === 'completed') return paint('green', text)
+  return paint(state === 'working' ? 'yellow' : 'red', text)
 }
 
-const SEARCHED_MAX = 2_000
-
-async function findRecord(bus: NatsBus, task: string): Promise<{ traceId: string; record: TraceRecord } | undefined> {
-  const found = (await bus.traces.latest(SEARCHED_MAX)).find((record) => record.task === task)
-  return found && { traceId: found.traceId, record: JSON.parse(found.text) as TraceRecord }
+/** "11-24 10:34:41". */
+function localTime(at: number): string {
+  const date = new Date(at)
+  const two = (part: number) => String(part).padStart(2, '0')
+  const time = [date.getHours(), date.getMinutes(), date.getSeconds()].map(two).join(':')
+  return `${two(date.getMonth() + 1)}-${two(date.getDate())} ${time}`
 }
 
 async function readStdin(): Promise<string> {

@@ -4,15 +4,13 @@ import type { Usage } from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
 import type { ActorNode, EffectNode, Takeover, TraceTree } from '../replay/timeline.ts'
 import { redact } from '../telemetry/redact.ts'
-import { seconds } from './terminal.ts'
+import { printable, type Style, seconds } from './terminal.ts'
 
 export interface DrawOptions {
   /** Columns of the terminal. */
   readonly width: number
   readonly color: boolean
 }
-
-type Style = Parameters<typeof styleText>[0]
 
 /** One line before it is laid out. */
 interface Row {
@@ -38,7 +36,6 @@ const BAR_COLUMNS = 16
 const BAR_WIDTH_MIN = 90
 /** A shorter wait is nothing that anybody would look into. */
 const WAIT_SHOWN_MIN_MS = 10
-const CONTROL_CHARS = /\p{Cc}+/gu
 
 export function drawTrace(tree: TraceTree, { width, color }: DrawOptions): string[] {
   const paint = (style: Style | undefined, text: string) =>
@@ -48,6 +45,8 @@ export function drawTrace(tree: TraceTree, { width, color }: DrawOptions): strin
   const labelColumns = Math.min(widest, Math.floor(width * LABEL_SHARE_MAX))
   const barColumns = width >= BAR_WIDTH_MIN ? BAR_COLUMNS : 0
 
+  /** Failures that their row has no room for, with who failed first. A parent often fails with the words of its child. */
+  const cutShort = new Map<string, string>()
   const draw = ({ branch, label, style, timing, problem = '', details }: Row): string => {
     if (!timing) return paint('dim', branch) + paint(style, cut(label, width - branch.length))
     const name = cut(label, labelColumns - branch.length).padEnd(labelColumns - branch.length)
@@ -55,13 +54,16 @@ export function drawTrace(tree: TraceTree, { width, color }: DrawOptions): strin
     const bar = barColumns > 0 ? `  ${barOf(timing, tree, barColumns)}` : ''
     const left = width - labelColumns - time.length - bar.length - 2
     const wrong = cut(problem, left)
+    if (wrong !== problem) cutShort.set(problem, label)
     const rest = cut(details.join(', '), left - (wrong === '' ? 0 : wrong.length + 2))
     const columns = [paint('dim', branch), paint(style, name), time, paint('cyan', bar)]
     return [...columns, wrong && `  ${paint('red', wrong)}`, rest && `  ${paint('dim', rest)}`].join('').trimEnd()
   }
   const head = cut(headOf(tree), width).replace(tree.state, (state) => paint(styleOf(tree.state), state))
   const missing = tree.missing.map((message) => paint('yellow', cut(`missing: ${printable(message)}`, width)))
-  return [head, ...rows.map(draw), ...missing]
+  const drawn = rows.map(draw)
+  const failures = [...cutShort].flatMap(([problem, label]) => wrap(problem.replace('✖', `✖ ${label}:`), width))
+  return [head, ...drawn, ...failures.map((line) => paint('red', line)), ...missing]
 }
 
 function headOf({ traceId, state, ms, usage, entries, takeovers }: TraceTree): string {
@@ -162,12 +164,14 @@ function count(n: number, one: string, many: string): string {
   return `${n} ${n === 1 ? one : many}`
 }
 
+/** Lines of at most so many columns, broken between words where that is possible. */
+function wrap(text: string, columns: number): readonly string[] {
+  if (text.length <= columns) return [text]
+  const lines = text.match(new RegExp(`.{1,${columns}}(?: |$)|.{1,${columns}}`, 'gu')) ?? []
+  return lines.map((line) => line.trimEnd())
+}
+
 function cut(text: string, columns: number): string {
   if (text.length <= columns) return text
   return columns < 2 ? '' : `${text.slice(0, columns - 1)}…`
-}
-
-/** Names and messages come from models and tools: they must not move the cursor. */
-function printable(text: string): string {
-  return text.replaceAll(CONTROL_CHARS, ' ')
 }

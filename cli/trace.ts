@@ -1,23 +1,19 @@
 /** `kaos trace`: what happened in a trace, over all its agents. */
 import type { TraceRecord } from '../actors/outbox.ts'
-import type { NatsBus } from '../bus/open.ts'
-import { KaosError } from '../bus/wire/errors.ts'
-import { isRootTask, isTaskId, parseRootTask, rootTaskId } from '../bus/wire/ids.ts'
+import { isRootTask } from '../bus/wire/ids.ts'
 import { loadTrace } from '../replay/load.ts'
 import { buildTimeline } from '../replay/timeline.ts'
 import { EXIT } from './exit-codes.ts'
+import { findTrace } from './lookup.ts'
 import { withBus } from './session.ts'
 import { taskLines } from './task.ts'
-import { isColorful, print, printJson, say } from './terminal.ts'
+import { isColorful, print, printJson, printWidth, say } from './terminal.ts'
 import { drawTrace } from './trace-view.ts'
 
 interface Common {
   readonly json?: boolean
   readonly namespace?: string
 }
-
-/** Records of the index that a search looks at. */
-const SEARCHED_MAX = 2_000
 
 export async function traceList(options: Common & { readonly limit: number }): Promise<number> {
   return withBus(options, async ({ bus }) => {
@@ -42,24 +38,7 @@ export async function traceShow(id: string, options: Common): Promise<number> {
   return withBus(options, async ({ bus }) => {
     const tree = buildTimeline(await loadTrace(bus, await findTrace(bus, id)))
     if (options.json) printJson(tree)
-    else for (const line of drawTrace(tree, { width: process.stdout.columns ?? 100, color: isColorful() })) print(line)
+    else for (const line of drawTrace(tree, { width: printWidth(), color: isColorful(process.stdout) })) print(line)
     return EXIT.ok
   })
-}
-
-/** The trace of a trace id, of a task id, or of the last root task. Throws `unknown_trace`. */
-export async function findTrace(bus: NatsBus, id: string): Promise<string> {
-  if (/^[0-9a-f]{32}$/.test(id)) return id
-  if (id !== 'last' && !isTaskId(id)) {
-    throw new KaosError(
-      'usage',
-      `"${id}" is neither a trace id (32 hex digits) nor a task id (like "coordinator_order-17") nor "last"`,
-    )
-  }
-  const latest = await bus.traces.latest(SEARCHED_MAX)
-  const root = id === 'last' ? undefined : parseRootTask(id)
-  const wanted = root && rootTaskId(root.agent, root.key)
-  const found = latest.find(({ task }) => (wanted === undefined ? isRootTask(task) : task === wanted))
-  if (!found) throw new KaosError('unknown_trace', `there is no trace of "${id}" in namespace "${bus.namespace}"`)
-  return found.traceId
 }

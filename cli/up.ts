@@ -4,40 +4,44 @@ import { type BrokerSettings, brokerSettings, requiredBrokerSettings } from '../
 import { openBus } from '../bus/open.ts'
 import { findServer } from '../bus/server/binary/find.ts'
 import { type EmbeddedServer, startServer } from '../bus/server/embedded.ts'
-import { claimFolder } from '../bus/server/run-file.ts'
+import { claimFolder, readRunFile } from '../bus/server/run-file.ts'
 import { createStreams } from '../bus/streams.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { userParty } from '../bus/wire/subjects.ts'
 import { loadManifests, type System } from '../manifests/load.ts'
-import { createLog } from '../telemetry/log.ts'
+import { createLog, type Logger } from '../telemetry/log.ts'
 import { serveAsk } from './ask.ts'
 import { EXIT } from './exit-codes.ts'
 import { host } from './hosting.ts'
+import { interrupted } from './interrupt.ts'
 import { resolveModels } from './models.ts'
 import { hint } from './task.ts'
-import { paint, print, say } from './terminal.ts'
+import { paint, paintAside, print, printJson, say } from './terminal.ts'
 
 const PORT = 4222
 const GRACE_MS = 25_000
 
-export async function up(options: { readonly file: readonly string[]; readonly port?: number }): Promise<number> {
+export async function up(options: {
+  readonly file: readonly string[]
+  readonly port?: number
+  readonly json?: boolean
+}): Promise<number> {
   const files = options.file.map((file) => resolve(file))
   const system = loadSystem(files)
   const log = await createLog()
   const folder = process.cwd()
   const claim = await claimFolder(folder)
   const stopping: (() => Promise<unknown>)[] = [async () => claim.release()]
-  const stop = async () => {
-    for (const step of stopping.toReversed())
-      await step().catch((error: unknown) => log.warn({ err: error }, 'a part did not stop cleanly'))
-  }
+  let graceMs = GRACE_MS
   try {
     const named = brokerSettings(process.env)
     const storeDir = resolve(folder, '.kaos', 'nats')
     let server: EmbeddedServer | undefined
     if (!named) {
       const { path } = await findServer({ env: process.env, say })
-      server = await startServer({ binary: path, storeDir, port: options.port === 0 ? 0 : { prefer: options.port ?? PORT }, log })
+      const prefer = options.port ?? PORT
+      server = await startServer({ binary: path, storeDir, port: prefer === 0 ? 0 : { prefer }, log })
+      if (prefer !== 0 && server.port !== prefer) say(`port ${prefer} is taken, so NATS listens on ${server.port}`)
       stopping.push(() => server!.stop())
     }
     const settings: BrokerSettings = named ?? { servers: [server!.url], source: 'embedded', identity: { kind: 'none' } }
@@ -48,7 +52,7 @@ export async function up(options: { readonly file: readonly string[]; readonly p
     const models = await resolveModels(system, { env: process.env, log })
     stopping.push(() => models.stop())
     const hosting = host({ system, bus, places: models.places, log, env: process.env })
-    stopping.push(() => hosting.stop(GRACE_MS))
+    stopping.push(() => hosting.stop(graceMs))
     const ask = serveAsk(
       bus,
       system.agents.map(({ metadata }) => metadata.name),
@@ -56,20 +60,21 @@ export async function up(options: { readonly file: readonly string[]; readonly p
     )
     stopping.push(async () => ask.unsubscribe())
     const url = settings.servers.join(',')
+    const told = interrupted() // before anybody can know that we are up and tell us to go
     claim.publish({ url, namespace, manifests: files, ...(server && { storeDir }) })
 
-    for (const warning of system.warnings) say(paint('yellow', `warning: ${warning}`))
-    describe(system, url, models.lines, server !== undefined, namespace)
-    const reason = await Promise.race([interrupted(), ...(server ? [server.exited.then(() => 'broker' as const)] : [])])
-    if (reason === 'broker')
+    for (const warning of system.warnings) say(paintAside('yellow', `warning: ${warning}`))
+    if (options.json) printJson({ pid: process.pid, url, ...inventoryOf(system, namespace), models: models.lines })
+    else describe(system, url, models.lines, server !== undefined, namespace)
+    const reason = await Promise.race([told, ...(server ? [server.exited.then(() => 'broker' as const)] : [])])
+    if (reason === 'broker') {
+      graceMs = 0 // nothing can be finished without it
       throw new KaosError('broker_failed', `the embedded nats-server ended; its log is "${server!.logFile}"`)
+    }
     say('\nfinishing what is in hand; press Ctrl-C again to leave at once')
-    void interrupted().then(() => process.exit(EXIT.interrupted))
-    await stop()
     return EXIT.ok
-  } catch (error) {
-    await stop()
-    throw error
+  } finally {
+    await stopAll(stopping, log)
   }
 }
 
@@ -77,6 +82,7 @@ export async function up(options: { readonly file: readonly string[]; readonly p
 export async function hostCommand(options: {
   readonly file: readonly string[]
   readonly only?: readonly string[]
+  readonly json?: boolean
 }): Promise<number> {
   const system = loadSystem(options.file.map((file) => resolve(file)))
   const names = [...system.agents, ...system.mcpServers].map(({ metadata }) => metadata.name)
@@ -86,17 +92,31 @@ export async function hostCommand(options: {
   }
   const log = await createLog()
   const [namespace = 'default'] = system.namespaces
-  const bus = await openBus(requiredBrokerSettings(process.env), { namespace, as: userParty('host'), log })
-  const models = await resolveModels(system, { env: process.env, log })
-  const hosting = host({ system, bus, places: models.places, log, env: process.env, only: options.only && new Set(options.only) })
-  const told = interrupted() // before anybody can know that we are ready and tell us to go
-  print(`ready ${hosting.hostId}`)
-  await told
-  void interrupted().then(() => process.exit(EXIT.interrupted))
-  await hosting.stop(GRACE_MS)
-  await models.stop()
-  await bus.close()
-  return EXIT.ok
+  const settings = requiredBrokerSettings(process.env, readRunFile(process.cwd()))
+  const stopping: (() => Promise<unknown>)[] = []
+  try {
+    const bus = await openBus(settings, { namespace, as: userParty('host'), log })
+    stopping.push(() => bus.close())
+    const models = await resolveModels(system, { env: process.env, log })
+    stopping.push(() => models.stop())
+    const only = options.only && new Set(options.only)
+    const hosting = host({ system, bus, places: models.places, log, env: process.env, only })
+    stopping.push(() => hosting.stop(GRACE_MS))
+    const told = interrupted() // before anybody can know that we are ready and tell us to go
+    if (options.json) printJson({ ready: true, host: hosting.hostId })
+    else print(`ready ${hosting.hostId}`)
+    await told
+    return EXIT.ok
+  } finally {
+    await stopAll(stopping, log)
+  }
+}
+
+/** The last that began stops first. */
+async function stopAll(stopping: readonly (() => Promise<unknown>)[], log: Logger): Promise<void> {
+  for (const stop of stopping.toReversed()) {
+    await stop().catch((error: unknown) => log.warn({ err: error }, 'a part did not stop cleanly'))
+  }
 }
 
 /** Local commands run one namespace at a time. */
@@ -128,10 +148,4 @@ function describe(system: System, url: string, modelLines: readonly string[], is
   print(`  npx kaos task send ${agent} "…" --wait`)
   print(`  nats req kaos.${namespace}.ask.${agent} "…" --timeout 60s`)
   print('\nCtrl-C ends it; what is not finished goes on at the next start.')
-}
-
-function interrupted(): Promise<'signal'> {
-  return new Promise((done) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => done('signal'))
-  })
 }

@@ -22,9 +22,10 @@ export async function createLog(
   options: { readonly env?: NodeJS.ProcessEnv; readonly terminal?: boolean } = {},
 ): Promise<Logger> {
   const env = options.env ?? process.env
-  const wanted = (env.LOG_LEVEL ?? env.AGENT_LOG_LEVEL ?? 'INFO').toUpperCase()
+  const wanted = (env.LOG_LEVEL || env.AGENT_LOG_LEVEL || 'INFO').toUpperCase()
   const level = wanted in LOG_LEVELS ? LOG_LEVELS[wanted as keyof typeof LOG_LEVELS] : 'info'
-  const stream = (options.terminal ?? process.stderr.isTTY) ? await prettyStream() : destination({ dest: 2, sync: true })
+  const stream =
+    (options.terminal ?? process.stderr.isTTY) ? await prettyStream(!env.NO_COLOR) : destination({ dest: 2, sync: true })
   const log = pino(
     {
       level,
@@ -44,7 +45,7 @@ export function silentLog(): Logger {
   return pino({ level: 'silent' })
 }
 
-async function prettyStream() {
+async function prettyStream(colorize: boolean) {
   const { default: pretty } = await import('pino-pretty')
-  return pretty({ destination: 2, sync: true, colorize: true, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' })
+  return pretty({ destination: 2, sync: true, colorize, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss.l' })
 }

@@ -8,7 +8,7 @@ import type { Entry } from '../../bus/wire/entry.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import { keyOf } from '../../bus/wire/ids.ts'
 import type { Json } from '../../bus/wire/json.ts'
-import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
+import { MESSAGE_LIMITS, STREAM_LIMITS } from '../../bus/wire/limits.ts'
 import { agentParty, toolParty, userParty } from '../../bus/wire/subjects.ts'
 import { deriveTraceId } from '../../bus/wire/trace.ts'
 import { type Reply, type ScriptedModel, scriptedRuntime, until } from '../support/memory-system.ts'
@@ -267,6 +267,7 @@ for (const [name, open] of [
 
         expect(first).toMatchObject({ output: 'done', trace: '1'.repeat(32) })
         expect(await system.waitForResult('boss', 'k')).toEqual(first)
+        expect(await place.resultCount('boss', 'k')).toBe(1)
         expect(entries).toHaveLength(2)
         expect(system.modelRuns).toHaveLength(1)
         expect(await system.indexed('1'.repeat(32), 'boss', 'boss_k')).toMatchObject({ state: 'completed' })
@@ -1153,6 +1154,42 @@ for (const [name, open] of [
         const [entry] = (await system.finish()).get('boss_k')!
         expect(entry!.trace).toEqual({ traceId, flags: 1, refused: '00-nonsense', baggage: 'tenant=acme' })
         expect(await system.indexed(traceId, 'boss', 'boss_k')).toMatchObject({ state: 'completed', entries: 2 })
+      })
+
+      it('keeps the result of a task whose key garbage was sent under, while it runs and after', async () => {
+        const gate = new Gate()
+        await start(async () => {
+          await gate.pass()
+          return { text: 'done' }
+        })
+        await system.startHost()
+        await system.startHost()
+        await system.send('boss', 'k', 'x')
+        await gate.waitFor(1)
+
+        await Promise.all([1, 2, 3].map(() => system.send('boss', 'k', '{"input":')))
+        await system.waitForQuiet(1)
+        gate.open()
+        expect(await system.waitForResult('boss', 'k')).toMatchObject({ state: 'completed', output: 'done' })
+        await system.send('boss', 'k', '{"input":')
+
+        await system.finish()
+        expect(await place.deadLetters(agentParty('boss'))).toHaveLength(4)
+        expect(await system.waitForResult('boss', 'k')).toMatchObject({ state: 'completed', output: 'done' })
+      })
+
+      it('refuses a task that waited longer than the record is kept which could prove that it is new', async () => {
+        const clock = new TestClock()
+        await start(() => ({ text: 'done' }))
+        clock.forward(STREAM_LIMITS.taskAgeMs + 1_000)
+        await system.startHost({ clock })
+
+        await system.send('boss', 'k', 'x')
+
+        expect(await system.waitForResult('boss', 'k')).toMatchObject({ state: 'rejected', failure: { code: 'expired' } })
+        await system.waitForQuiet()
+        expect((await place.deadLetters(agentParty('boss')))[0]!.header('Kaos-Dead-Code')).toBe('expired')
+        expect(await place.tasks('boss')).toEqual([])
       })
 
       it('puts a task aside whose key was used with another input, or by another sender', async () => {

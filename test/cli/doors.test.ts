@@ -128,6 +128,17 @@ describe('the ask door', () => {
     expect(reply.headers?.get('Kaos-Trace')).toMatch(/^[0-9a-f]{32}$/)
   })
 
+  it('never gives the answer to another question under an id that was used before', async () => {
+    const ask = (text: string) =>
+      bus.connection.request('kaos.default.ask.analyst', text, { timeout: 15_000, headers: head({ 'Nats-Msg-Id': 'asked' }) })
+    const first = await ask('what is 6 * 7?')
+
+    const [same, other] = await Promise.all([ask('what is 6 * 7?'), ask('what is 2 + 2?')])
+
+    expect(same.string()).toBe(first.string())
+    expect(other.headers?.get('Nats-Service-Error-Code')).toBe('key_conflict')
+  })
+
   it('replies with a typed error for a mistake', async () => {
     const [unknown, garbled] = await Promise.all([
       bus.connection.request('kaos.default.ask.analist', 'x', { timeout: 15_000 }),

@@ -62,6 +62,7 @@ rules:
   - { when: { text: broken call, turn: 0 }, reply: { calls: [{ name: count, arguments: "{not json" }] } }
   - { when: { text: everything, turn: 0 }, reply: { calls: [{ name: get-sum, arguments: { a: 19, b: 23 } }] } }
   - { when: { text: big result, turn: 0 }, reply: { calls: [{ name: big, arguments: { bytes: 3000000 } }] } }
+  - { when: { text: big answer, turn: 0 }, reply: { calls: [{ name: big, arguments: { bytes: 3000000 } }] } }
   - { when: { text: big result, turn: 1 }, reply: { text: "got it" } }
   - { when: { turn: 1 }, reply: { text: "the tool said {{results}}" } }
 `
@@ -140,6 +141,15 @@ it('keeps a result of megabytes beside the journal', async () => {
   expect(result).toMatchObject({ state: 'completed', output: 'got it' })
   const told = model.requests.at(-1)!.body.messages as { role: string; content: string }[]
   expect(told.find(({ role }) => role === 'tool')!.content).toHaveLength(3_000_000)
+})
+
+it('says where an answer is that no reply can carry', async () => {
+  const reply = await bus.connection.request('kaos.default.ask.worker', 'big answer', { timeout: 15_000 })
+
+  const { error } = reply.json<{ error: { code: string; message: string } }>()
+  const [, task] = /"kaos task get (\S+)"/.exec(error.message)!
+  expect(error.code).toBe('payload_too_large')
+  expect((await folder.kaos(['task', 'get', task!])).stdout.length).toBeGreaterThan(3_000_000)
 })
 
 it('replays every one of these tasks identically', async () => {

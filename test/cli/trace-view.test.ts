@@ -91,6 +91,23 @@ describe('a drawn trace', () => {
     expect(failed[2]).toBe('└─ asks worker           -  not needed any more')
   })
 
+  it('says a failure in full below where its row has no room for it, once for all who failed with it', () => {
+    const failure = { code: 'model_failed', message: `status 401: ${'the key was refused '.repeat(8)}END` }
+    const model = effect('model', 'large', 0, 900, { state: 'failed', failure })
+    const root = actor('a', 0, 900, { state: 'failed', failure, effects: [model] })
+
+    const lines = drawTrace(tree(root), { width: 80, color: false })
+    const unlimited = drawTrace(tree(root), { width: Number.POSITIVE_INFINITY, color: false })
+
+    const below = lines.slice(3)
+    expect(below[0]).toMatch(/^✖ model large: model_failed: status 401/)
+    expect(below.at(-1)).toMatch(/END$/)
+    expect(below.join(' ').match(/END/g)).toHaveLength(1)
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80)
+    expect(unlimited).toHaveLength(3)
+    expect(unlimited[2]).toMatch(/END$/)
+  })
+
   it('says what of the record is missing', () => {
     const lines = drawTrace(tree(actor('a', 0, 1), { missing: ['the journal of "b" is empty'] }), { width: 80, color: false })
 

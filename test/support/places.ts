@@ -48,6 +48,8 @@ export interface Place extends AsyncDisposable {
   tasks(agent: string): Promise<readonly string[]>
   /** The stored result, as JSON text. */
   result(agent: string, key: string): Promise<string | undefined>
+  /** How often a result was stored. */
+  resultCount(agent: string, key: string): Promise<number>
   deadLetters(party: Party): Promise<readonly DeadLetter[]>
   /** The record of an actor in the index of traces, as JSON text. */
   indexed(traceId: string, agent: string, task: string): Promise<string | undefined>
@@ -113,6 +115,7 @@ export async function inMemory(): Promise<Place> {
       const ref = text === undefined ? undefined : parseBlobBody(text)
       return ref ? open().blobs.read(ref.owner, ref.to, ref.task, ref.sha) : text
     },
+    resultCount: async (agent, key) => broker.records.get(subjects.result(agent, key))?.length ?? 0,
     deadLetters: async (party) =>
       broker.sent
         .filter(({ subject }) => subject === subjects.dead(party))
@@ -178,6 +181,7 @@ async function onNats(broker: TestBroker, namespace: string): Promise<Place> {
       return found.map(([subject]) => subject.split('.').at(-1)!)
     },
     result: (agent, key) => admin.results.get(agent, key),
+    resultCount: async (agent, key) => (await count(streamNames.results, subjects.result(agent, key)))[0]?.[1] ?? 0,
     async deadLetters(party) {
       const messages = await admin.reader.getAll(streamNames.dead, subjects.dead(party), 1)
       return messages.map(({ text, header }) => ({ body: text, header }))
