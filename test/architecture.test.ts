@@ -136,4 +136,18 @@ describe('the architecture', () => {
     expect(versions.filter(([, version]) => !/^\d+\.\d+\.\d+$/.test(version) && version !== 'file:.')).toEqual([])
     expect(lock).not.toMatch(/"resolved": "https?:/)
   })
+
+  it('locks the packages of every platform, or npm ci refuses on a fresh machine', () => {
+    const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as {
+      packages: Record<string, { optionalDependencies?: Record<string, string> }>
+    }
+    const names = Object.keys(packages)
+    const missing = Object.entries(packages).flatMap(([name, { optionalDependencies = {} }]) =>
+      Object.keys(optionalDependencies)
+        .filter((optional) => !names.some((locked) => locked.endsWith(`node_modules/${optional}`)))
+        .map((optional) => `${name} → ${optional}`),
+    )
+
+    expect(missing).toEqual([])
+  })
 })
