@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { Folder } from '../support/cli.ts'
 
+const stdioServer = join(import.meta.dirname, '..', 'support', 'mcp-stdio-server.ts')
 const MANIFEST = `
 apiVersion: kaos.tools/v1alpha1
 kind: ModelAPI
@@ -77,8 +78,8 @@ const UNRESOLVED = {
     manifest: `---
 apiVersion: kaos.tools/v1alpha1
 kind: MCPServer
-metadata: { name: calculator }
-spec: { runtime: calculator }
+metadata: { name: local }
+spec: { runtime: stdio, params: '{"command": "${process.execPath}", "args": ["${stdioServer}"]}' }
 ---
 apiVersion: kaos.tools/v1alpha1
 kind: MCPServer

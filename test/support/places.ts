@@ -55,8 +55,6 @@ export interface Place extends AsyncDisposable {
   indexed(traceId: string, agent: string, task: string): Promise<string | undefined>
   /** Messages that wait or are in hand, of agents and tools. */
   backlog(): Promise<number>
-  /** The text of the largest message that was sent or stored, in bytes. */
-  largest(): Promise<number>
 }
 
 /** Sends a task that is too large for the door, as `kaos task send` does. */
@@ -122,12 +120,6 @@ export async function inMemory(): Promise<Place> {
         .map(({ body, headers = [] }) => ({ body, header: (name) => headers.find(([key]) => key === name)?.[1].toString() })),
     indexed: async (traceId, agent, task) => last(subjects.trace(traceId, agent, task)),
     backlog: async () => broker.backlog,
-    async largest() {
-      const stored = [...broker.records].filter(([subject]) => !subject.includes('.blob.')).flatMap(([, records]) => records)
-      return Math.max(
-        ...[...stored.map(({ text }) => text), ...broker.sent.map(({ body }) => body)].map((text) => Buffer.byteLength(text)),
-      )
-    },
     async [Symbol.asyncDispose]() {
       for (const bus of buses) bus.kill()
       broker.close()
@@ -197,8 +189,6 @@ async function onNats(broker: TestBroker, namespace: string): Promise<Place> {
       const infos = await Promise.all(streams.map((stream) => manager.streams.info(stream)))
       return infos.reduce((sum, { state }) => sum + state.messages, 0)
     },
-    // The server refuses anything larger than its limit, and a refusal would show.
-    largest: async () => 0,
     async [Symbol.asyncDispose]() {
       for (const process of processes) process.kill()
       await admin.close()
