@@ -64,7 +64,7 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
     const fields = { agent: agent.name, ...known, subject: message.subject, delivery: message.delivery, count: delivery.count }
     if (isRetryable(error)) {
       const { code, retryAfterMs } = error as KaosError
-      options.log[delivery.count > 5 ? 'warn' : 'debug'](
+      options.log[isWorthTelling(delivery.count) ? 'warn' : 'debug'](
         { ...fields, code, reason: (error as KaosError).message },
         'mail is tried again',
       )
@@ -158,6 +158,11 @@ function checkAge(mail: Mail, message: Incoming, { clock }: HostOptions): void {
     'expired',
     `mail "${mail.id}" waited ${Math.round(ageMs / 86_400_000)} days; at most ${STREAM_LIMITS.taskAgeMs / 86_400_000} are allowed`,
   )
+}
+
+/** The 8th, 16th, 32nd … time: mail that waits for hours must not fill the log. */
+function isWorthTelling(count: number): boolean {
+  return count >= 8 && Number.isInteger(Math.log2(count))
 }
 
 /** Doubles with every delivery, so that mail nobody can process does not spin. */

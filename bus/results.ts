@@ -1,5 +1,5 @@
 /** What clients read: results of root tasks, the index of traces, and journals of whole trees. */
-import { jetstreamManager } from '@nats-io/jetstream'
+import { JetStreamApiError, jetstreamManager, type StreamState } from '@nats-io/jetstream'
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
 import { guarded } from './connection.ts'
@@ -37,6 +37,8 @@ export interface TraceIndex {
 }
 
 const POLL_MS = 1_000
+/** JetStream's error code. */
+const STREAM_NOT_FOUND = 10059
 
 export function createResults(
   connection: NatsConnection,
@@ -90,7 +92,8 @@ export function createTraceIndex(connection: NatsConnection, reader: Reader, sub
       return messages.map(toIndexed).sort((a, b) => a.sequence - b.sequence)
     },
     async latest(count) {
-      const { state } = await (await jetstreamManager(connection)).streams.info(streamNames.traces)
+      const state = await stateOf(connection)
+      if (!state) return []
       const found: Indexed[] = []
       for (let end = state.last_seq; end >= state.first_seq && end > 0 && found.length < count; end -= count) {
         const from = Math.max(state.first_seq, end - count + 1)
@@ -100,6 +103,17 @@ export function createTraceIndex(connection: NatsConnection, reader: Reader, sub
       }
       return found.slice(0, count)
     },
+  }
+}
+
+/** Undefined where nothing ever ran: the stream comes with the first `kaos up`. */
+async function stateOf(connection: NatsConnection): Promise<StreamState | undefined> {
+  try {
+    const manager = await jetstreamManager(connection)
+    return (await manager.streams.info(streamNames.traces)).state
+  } catch (error) {
+    if (error instanceof JetStreamApiError && error.code === STREAM_NOT_FOUND) return undefined
+    throw error
   }
 }
 

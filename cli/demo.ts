@@ -38,6 +38,10 @@ const PROMPT_BEFORE = 'Then answer in at most five sentences'
 const PROMPT_AFTER = 'Then answer in at most three sentences'
 const RESULT_MS = 300_000
 const READY_MS = 20_000
+/** How long the offline model takes for a task that its script does not know. */
+const UNSCRIPTED_MS = 1_200
+/** After a specialist began to think: the middle, if nothing better comes. */
+const THINKING_MS = 800
 
 export async function demo(words: readonly string[], options: { readonly json?: boolean }): Promise<number> {
   const text = words.join(' ') || TASK
@@ -61,7 +65,9 @@ export async function demo(words: readonly string[], options: { readonly json?: 
     const bus = await openBus(settings, { namespace: 'default', as: userParty('demo'), log })
     stopping.push(() => bus.close())
     await createStreams(bus.connection, inventoryOf(system, 'default'))
-    const models = await resolveModels(system, { env: process.env, log })
+    // Without a script the offline model would answer before anybody could be killed.
+    const offlineDelayMs = words.length > 0 ? UNSCRIPTED_MS : undefined
+    const models = await resolveModels(system, { env: process.env, log, offlineDelayMs })
     stopping.push(() => models.stop())
     heading(tell, `A team of three agents on ${server.url}`)
     for (const line of models.lines) tell(`  model: ${line}`)
@@ -134,7 +140,10 @@ async function killInTheMiddle(options: {
     callback: guarded((_error, message) => {
       const event = message.json<ProgressEvent>()
       for (const line of live.lines(event)) tell(line)
-      if (event.agent !== AGENT && event.input === 'result' && event.begins?.some(({ effect }) => effect === 'model')) isMiddle()
+      const isAsking = event.agent !== AGENT && event.begins?.some(({ effect }) => effect === 'model')
+      // Best once a specialist thinks again, with a result in hand; one that calls no tool never does.
+      if (isAsking && event.input === 'result') isMiddle()
+      else if (isAsking) setTimeout(isMiddle, THINKING_MS)
     }, log),
   })
   const calls = bus.connection.subscribe(`kaos.${bus.namespace}.tool.*.call.>`, {

@@ -20,10 +20,14 @@ const OLLAMA_ANSWER_MS = 300
 /** What requests and traces call it, whatever model the agent declares. */
 export const OFFLINE = 'offline-model'
 
-export async function resolveModels(
-  system: System,
-  options: { readonly env: NodeJS.ProcessEnv; readonly log: Logger },
-): Promise<Models> {
+export interface ModelsOptions {
+  readonly env: NodeJS.ProcessEnv
+  readonly log: Logger
+  /** Added to every answer of the offline model. */
+  readonly offlineDelayMs?: number | undefined
+}
+
+export async function resolveModels(system: System, options: ModelsOptions): Promise<Models> {
   const ollamaModels = await askOllama()
   const surroundings = { env: options.env, ollamaAnswers: ollamaModels !== undefined, ...(ollamaModels && { ollamaModels }) }
   const places = new Map<string, ModelPlace>()
@@ -31,7 +35,7 @@ export async function resolveModels(
   // All of them before the first server starts: a key that is missing is an error here.
   const found = system.agents.map((agent) => ({ name: agent.metadata.name, model: resolveModel(system, agent, surroundings) }))
   const isOfflineUsed = found.some(({ model }) => model.kind === 'offline')
-  const offline = isOfflineUsed ? await startOffline(system.files, options.log) : undefined
+  const offline = isOfflineUsed ? await startOffline(system.files, options) : undefined
   for (const { name, model } of found) {
     if (model.kind === 'endpoint') {
       places.set(name, { url: model.url, model: model.model, ...(model.apiKey && { apiKey: model.apiKey }) })
@@ -50,10 +54,10 @@ export async function resolveModels(
 }
 
 /** The offline model follows `<manifest>.script.yaml` where one lies beside a manifest. */
-async function startOffline(files: readonly string[], log: Logger): Promise<ModelServer> {
+async function startOffline(files: readonly string[], { log, offlineDelayMs: delayMs }: ModelsOptions): Promise<ModelServer> {
   const scripts = files.map(scriptBeside).filter((file) => existsSync(file))
   const rules = (await Promise.all(scripts.map((file) => loadScript(file)))).flatMap((script) => script.rules)
-  return startModelServer({ log, ...(rules.length > 0 && { script: { rules } }) })
+  return startModelServer({ log, delayMs, ...(rules.length > 0 && { script: { rules } }) })
 }
 
 function scriptBeside(manifest: string): string {

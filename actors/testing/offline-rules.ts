@@ -5,7 +5,7 @@
  * 2. Else it calls the tool or peer that fits the task best, and beside it those that fit at least half as well, at most three in all.
  *    A tool fits by every word of the task that is in its name (3 points) or its description (1); one that requires an `expression`
  *    has 3 points if the task holds one, else none.
- * 3. Nothing fits: one sentence that repeats the task.
+ * 3. Nothing fits: it asks its peers, at most three; who has none says one sentence that repeats the task.
  *
  * Arguments are the required ones of the schema: a constant, the default or the first of an enum; for an `expression` the arithmetic in
  * the task, or its first two numbers multiplied; for a `url` the URL in the task; for any other string the quoted part of the task, or all
@@ -15,6 +15,8 @@ import { isObject, type Json } from '../../bus/wire/json.ts'
 import { type OfflineTool, plainText, type Situation } from './situation.ts'
 
 const CALLS_MAX = 3
+/** How tools that hand a task to another agent begin. */
+const PEER = 'delegate_to_'
 const RESULT_CHARS_MAX = 600
 const INPUT_CHARS_MAX = 200
 const SCHEMA_DEPTH_MAX = 5
@@ -49,6 +51,7 @@ function best({ input, tools, turn }: Situation): OfflineTool[] {
   if (turn > 0) return []
   const task = wordsOf(input)
   const scored = tools.map((tool) => ({ tool, points: pointsOf(tool, task, input) })).filter(({ points }) => points > 0)
+  if (scored.length === 0) return tools.filter(({ name }) => name.startsWith(PEER)).slice(0, CALLS_MAX)
   scored.sort((a, b) => b.points - a.points)
   return scored
     .filter(({ points }) => points * 2 >= scored[0]!.points)

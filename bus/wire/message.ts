@@ -265,10 +265,10 @@ function read<T>(what: string, shape: z.ZodType<T>, body: string): T {
   const given = issue?.path.reduce<unknown>((at, key) => (at as { [key: PropertyKey]: unknown } | undefined)?.[key], value)
   throw new KaosError(
     'bad_message',
-    `the ${what} cannot be read: field "${path}" is ${shown(given)}: ${issue?.message ?? 'invalid'}`,
+    `the ${what} cannot be read: field "${path}" is ${given === undefined ? 'missing' : `${shown(given)}: ${issue?.message ?? 'invalid'}`}`,
   )
 }
 
 function shown(value: unknown): string {
-  return value === undefined ? 'missing' : JSON.stringify(value).slice(0, 100)
+  return JSON.stringify(value).slice(0, 100)
 }

@@ -114,7 +114,7 @@ describe('without a rule', () => {
 
   it('a calculator gets the first two numbers multiplied where the task has no arithmetic, and no task without numbers', () => {
     expect(callsFor('3 nodes at 1,140.50 USD')).toEqual([['calculate', { expression: '3 * 1140.5' }]])
-    expect(callsFor('Evaluate the arithmetic')).toEqual([])
+    expect(callsFor('Evaluate the arithmetic').map(([name]) => name)).not.toContain('calculate')
   })
 
   it('arguments come from the schema: required ones only, by type', () => {
@@ -178,10 +178,16 @@ describe('without a rule', () => {
     expect(answer.toolCalls).toEqual([])
   })
 
-  it('a sentence says so when nothing fits, when no tool is there, and when none may be used', () => {
+  it('the peers are asked when nothing fits', () => {
+    expect(callsFor('Sing').map(([name]) => name)).toEqual(['delegate_to_researcher', 'delegate_to_analyst'])
+  })
+
+  it('a sentence says so when nothing fits and nobody can be asked, when no tool is there, and when none may be used', () => {
     const sentence = 'The offline model has no script and no tool for this task: "Sing"'
 
-    expect(offlineAnswer({ messages: [user('Sing')], tools }).text).toBe(sentence)
+    const own = tools.filter((tool) => !tool.function.name.startsWith('delegate_to_'))
+
+    expect(offlineAnswer({ messages: [user('Sing')], tools: own }).text).toBe(sentence)
     expect(offlineAnswer({ messages: [user('Sing')] }).text).toBe(sentence)
     expect(offlineAnswer({ messages: [user('Echo')], tools, tool_choice: 'none' }).toolCalls).toEqual([])
   })
