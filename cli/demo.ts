@@ -21,13 +21,13 @@ import { type Verdict, verdictLine } from '../replay/verdict.ts'
 import { createLog } from '../telemetry/log.ts'
 import { EXIT } from './exit-codes.ts'
 import { interrupted } from './interrupt.ts'
-import { LiveView, type ProgressEvent } from './live.ts'
-import { type Models, OFFLINE, resolveModels } from './models.ts'
 import { replay } from './replay.ts'
+import { type Models, OFFLINE, resolveModels } from './running/models.ts'
 import { outputText, sendTask } from './task.ts'
-import { isColorful, paint, print, printJson, printWidth, say } from './terminal.ts'
-import { drawTrace } from './trace-view.ts'
 import { inventoryOf, loadSystem } from './up.ts'
+import { LiveView, type ProgressEvent } from './view/live.ts'
+import { isColorful, paint, print, printJson, printWidth, say } from './view/terminal.ts'
+import { drawTrace } from './view/trace-view.ts'
 
 const SAMPLE = fileURLToPath(new URL('../manifests/samples/research-team.yaml', import.meta.url))
 const TASK =

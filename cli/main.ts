@@ -5,8 +5,8 @@ import { KaosError } from '../bus/wire/errors.ts'
 import { EXIT, exitCodeOf } from './exit-codes.ts'
 import { modelServe } from './model.ts'
 import { taskGet, taskList, taskSend, taskWatch } from './task.ts'
-import { allowLeavingReaders, describeError, errorJson, printJson, say } from './terminal.ts'
 import { hostCommand, up } from './up.ts'
+import { allowLeavingReaders, describeError, errorJson, printJson, say } from './view/terminal.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 

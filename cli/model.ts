@@ -4,7 +4,7 @@ import { startModelServer } from '../actors/testing/model-server.ts'
 import { createLog } from '../telemetry/log.ts'
 import { EXIT } from './exit-codes.ts'
 import { interrupted } from './interrupt.ts'
-import { print, printJson } from './terminal.ts'
+import { print, printJson } from './view/terminal.ts'
 
 export async function modelServe(options: {
   readonly script?: string

@@ -13,8 +13,8 @@ import { replayTrace } from '../replay/replay.ts'
 import { exitCodeOfVerdict, type Verdict, verdictJson, verdictLine } from '../replay/verdict.ts'
 import { findTrace } from './lookup.ts'
 import { withBus } from './session.ts'
-import { print, printJson } from './terminal.ts'
 import { loadSystem } from './up.ts'
+import { print, printJson } from './view/terminal.ts'
 
 export async function replayCommand(
   id: string,

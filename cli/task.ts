@@ -15,10 +15,10 @@ import { formatTraceparent } from '../bus/wire/trace.ts'
 import { nearestTo } from '../manifests/loading/nearest.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { EXIT } from './exit-codes.ts'
-import { LiveView, type ProgressEvent } from './live.ts'
 import { beginningOf, type Found, findRecord, findTask, isAtDoor, type TaskAddress } from './lookup.ts'
 import { withBus } from './session.ts'
-import { type Paint, paint, paintAside, print, printable, printJson, say, seconds, shown } from './terminal.ts'
+import { LiveView, type ProgressEvent } from './view/live.ts'
+import { type Paint, paint, paintAside, print, printable, printJson, say, seconds, shown } from './view/terminal.ts'
 
 export interface SentTask extends TaskAddress {
   readonly traceId: string

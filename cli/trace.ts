@@ -7,8 +7,8 @@ import { EXIT } from './exit-codes.ts'
 import { findTrace } from './lookup.ts'
 import { withBus } from './session.ts'
 import { taskLines } from './task.ts'
-import { isColorful, print, printJson, printWidth, say } from './terminal.ts'
-import { drawTrace } from './trace-view.ts'
+import { isColorful, print, printJson, printWidth, say } from './view/terminal.ts'
+import { drawTrace } from './view/trace-view.ts'
 
 interface Common {
   readonly json?: boolean

@@ -10,13 +10,13 @@ import { KaosError } from '../bus/wire/errors.ts'
 import { userParty } from '../bus/wire/subjects.ts'
 import { loadManifests, type System } from '../manifests/load.ts'
 import { createLog, type Logger } from '../telemetry/log.ts'
-import { serveAsk } from './ask.ts'
 import { EXIT } from './exit-codes.ts'
-import { host } from './hosting.ts'
 import { interrupted } from './interrupt.ts'
-import { resolveModels } from './models.ts'
+import { serveAsk } from './running/ask.ts'
+import { host } from './running/hosting.ts'
+import { resolveModels } from './running/models.ts'
 import { hint } from './task.ts'
-import { paint, paintAside, print, printJson, say } from './terminal.ts'
+import { paint, paintAside, print, printJson, say } from './view/terminal.ts'
 
 const PORT = 4222
 const GRACE_MS = 25_000

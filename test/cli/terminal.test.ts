@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { KaosError } from '../../bus/wire/errors.ts'
 import { exitCodeOf } from '../../cli/exit-codes.ts'
-import { LiveView } from '../../cli/live.ts'
-import { describeError, errorJson, seconds } from '../../cli/terminal.ts'
+import { LiveView } from '../../cli/view/live.ts'
+import { describeError, errorJson, seconds } from '../../cli/view/terminal.ts'
 import { ManifestError } from '../../manifests/problem.ts'
 
 describe('an error', () => {

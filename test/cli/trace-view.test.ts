@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { drawTrace } from '../../cli/trace-view.ts'
+import { drawTrace } from '../../cli/view/trace-view.ts'
 import type { ActorNode, EffectNode, TraceTree } from '../../replay/timeline.ts'
 
 const usage = (tokens: number) => ({ inputTokens: tokens, outputTokens: 0, modelCalls: 0, toolCalls: 0 })

@@ -49,7 +49,7 @@ export async function findServer(options: FindOptions): Promise<FoundServer> {
       }
       const reason = error instanceof Error ? error.message : String(error)
       failures.push(`${way.name}: ${reason}`)
-      options.say(`not from ${way.name}: ${reason}`)
+      options.say(`no nats-server from ${way.name} (${reason}), trying the next way`)
     }
   }
   const ways = failures.map((failure) => `\n  ${failure}`).join('')
@@ -73,7 +73,7 @@ async function searchPath({ env, say, signal }: FindOptions): Promise<FoundServe
     }
     say(`passed over: ${passedOver.at(-1)}`)
   }
-  throw new Error(passedOver.join('; ') || 'it holds no nats-server')
+  throw new Error(passedOver.join('; ') || 'there is none')
 }
 
 /** The folder carries the version and a file gets there only whole, so a start from the cache does not run the binary to ask. */

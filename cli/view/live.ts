@@ -1,5 +1,5 @@
 /** Who calls whom, as it happens: progress events of a trace as lines for people. */
-import { effectId } from '../bus/wire/ids.ts'
+import { effectId } from '../../bus/wire/ids.ts'
 import { type Paint, printable } from './terminal.ts'
 
 export interface ProgressEvent {

@@ -1,9 +1,9 @@
 /** Draws a trace as a tree of lines for people: who asked whom, how long it took and waited, what it cost, where a host took over. */
 import { styleText } from 'node:util'
-import type { Usage } from '../bus/wire/entry.ts'
-import type { Failure } from '../bus/wire/errors.ts'
-import type { ActorNode, EffectNode, Takeover, TraceTree } from '../replay/timeline.ts'
-import { redact } from '../telemetry/redact.ts'
+import type { Usage } from '../../bus/wire/entry.ts'
+import type { Failure } from '../../bus/wire/errors.ts'
+import type { ActorNode, EffectNode, Takeover, TraceTree } from '../../replay/timeline.ts'
+import { redact } from '../../telemetry/redact.ts'
 import { printable, type Style, seconds } from './terminal.ts'
 
 export interface DrawOptions {

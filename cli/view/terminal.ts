@@ -1,8 +1,8 @@
 /** What commands print: answers on stdout, everything else on stderr; colours on a terminal only. */
 import { styleText } from 'node:util'
-import { KaosError } from '../bus/wire/errors.ts'
-import { ManifestError } from '../manifests/problem.ts'
-import { redact } from '../telemetry/redact.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
+import { ManifestError } from '../../manifests/problem.ts'
+import { redact } from '../../telemetry/redact.ts'
 
 export type Style = Parameters<typeof styleText>[0]
 export type Paint = (style: Style, text: string) => string

@@ -1,16 +1,16 @@
 /** The request door: `kaos.<ns>.ask.<agent>` takes a task and replies with its result. Served by `kaos up`, never by agent pods. */
 import { randomBytes } from 'node:crypto'
 import { headers, type Msg, type Subscription } from '@nats-io/transport-node'
-import type { ResultRecord } from '../actors/outbox.ts'
-import { guarded } from '../bus/connection.ts'
-import type { NatsBus } from '../bus/open.ts'
-import { type HeaderPairs, JS_CODES, PublishFailed } from '../bus/publish.ts'
-import { type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
-import { keyOf } from '../bus/wire/ids.ts'
-import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
-import { HEADERS, parseDoorBody } from '../bus/wire/message.ts'
-import type { Logger } from '../telemetry/log.ts'
-import { beginningWith, hint, outputText } from './task.ts'
+import type { ResultRecord } from '../../actors/outbox.ts'
+import { guarded } from '../../bus/connection.ts'
+import type { NatsBus } from '../../bus/open.ts'
+import { type HeaderPairs, JS_CODES, PublishFailed } from '../../bus/publish.ts'
+import { type Failure, KaosError, toFailure } from '../../bus/wire/errors.ts'
+import { keyOf } from '../../bus/wire/ids.ts'
+import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
+import { HEADERS, parseDoorBody } from '../../bus/wire/message.ts'
+import type { Logger } from '../../telemetry/log.ts'
+import { beginningWith, hint, outputText } from '../task.ts'
 
 /** Requests that wait at once; each is a subscription and a timer here. */
 const ASKS_MAX = 1_000

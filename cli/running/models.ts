@@ -1,12 +1,12 @@
 /** Which model answers for each agent here: what the environment or a manifest names, else an Ollama, else the offline model. */
 import { existsSync } from 'node:fs'
 import { basename, dirname, extname, join } from 'node:path'
-import type { ModelPlace } from '../actors/effects/model.ts'
-import { loadScript } from '../actors/testing/model-script.ts'
-import { type ModelServer, startModelServer } from '../actors/testing/model-server.ts'
-import type { System } from '../manifests/load.ts'
-import { ollamaUrl, resolveModel } from '../manifests/local.ts'
-import type { Logger } from '../telemetry/log.ts'
+import type { ModelPlace } from '../../actors/effects/model.ts'
+import { loadScript } from '../../actors/testing/model-script.ts'
+import { type ModelServer, startModelServer } from '../../actors/testing/model-server.ts'
+import type { System } from '../../manifests/load.ts'
+import { ollamaUrl, resolveModel } from '../../manifests/local.ts'
+import type { Logger } from '../../telemetry/log.ts'
 
 export interface Models {
   readonly places: ReadonlyMap<string, ModelPlace>
