@@ -1,11 +1,21 @@
 /** One running actor in this process: its folded state, the lock that orders its decisions, and the local effects it has under way. */
 import { Bodies } from '../bus/wire/bodies.ts'
-import { addUsage, type Entry, type Input, type Limits, NO_USAGE, type Outcome, type Usage } from '../bus/wire/entry.ts'
+import {
+  addUsage,
+  type Command,
+  type Entry,
+  type Input,
+  type Limits,
+  NO_USAGE,
+  type Outcome,
+  type Usage,
+} from '../bus/wire/entry.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { type EffectId, effectId, type TaskId } from '../bus/wire/ids.ts'
 import { hashOf, type Json } from '../bus/wire/json.ts'
 import type { Party } from '../bus/wire/subjects.ts'
 import type { TraceContext } from '../bus/wire/trace.ts'
+import type { BegunWith } from './effects/effect.ts'
 import { advance, begin, type Decision, type Machine, persist, prune, restore, type Snapshot } from './machine.ts'
 import { Running } from './running.ts'
 
@@ -20,6 +30,7 @@ export interface Pending {
   readonly n: number
   /** The physical message that owns it. */
   readonly delivery: string
+  readonly begun: BegunWith
 }
 
 /** The fold of a journal. Changed in place, by `apply` alone. */
@@ -49,6 +60,7 @@ export interface ActorState {
   }
   readonly parent: { readonly agent: string; readonly effect: EffectId } | undefined
   readonly limits: Limits | undefined
+  readonly path: readonly string[]
   readonly trace: TraceContext
 }
 
@@ -140,6 +152,7 @@ export function newState(entry: Entry): ActorState {
     },
     parent: start?.parent,
     limits: start?.limits,
+    path: start?.path ?? [],
     trace: entry.trace,
   }
 }
@@ -154,11 +167,13 @@ export function apply(task: TaskId, state: ActorState, entry: Entry, decision: D
     state.usage = addUsage(state.usage, input.usage)
   }
   const cut: Pending[] = []
+  const begun = begunWith(state, entry.commands)
   entry.commands.forEach((command, k) => {
     if (command.kind === 'start') {
       const id = effectId(task, entry.n, k)
       const { as, effect } = command
-      state.pending.set(id, { id, as, effect, input: command.input, n: entry.n, delivery: entry.delivery })
+      state.pending.set(id, { id, as, effect, input: command.input, n: entry.n, delivery: entry.delivery, begun: { ...begun } })
+      if (isCall(effect)) begun.toolCalls++
     } else if (command.kind === 'stop') {
       for (const effect of state.pending.values()) {
         if (effect.as !== command.as) continue
@@ -180,6 +195,18 @@ export function apply(task: TaskId, state: ActorState, entry: Entry, decision: D
   if (state.snapshot) prune(state.snapshot, openNames(state))
   state.n = entry.n + 1
   state.seal = seal
+}
+
+function begunWith({ pending, usage }: ActorState, commands: readonly Command[]) {
+  let open = 0
+  for (const { effect } of pending.values()) if (isCall(effect)) open++
+  const siblings = commands.filter((command) => command.kind === 'start' && isCall(command.effect)).length
+  return { siblings, toolCalls: usage.toolCalls + open, tokens: usage.inputTokens + usage.outputTokens }
+}
+
+/** Whether an effect is counted: a tool call or a delegation. */
+function isCall(effect: string): boolean {
+  return effect === 'tool' || effect === 'delegate'
 }
 
 /** The whole actor as JSON. The entry that carries it carries the state before itself, so that reading it is the same fold as ever. */

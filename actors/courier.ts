@@ -1,7 +1,7 @@
 /** Carries out what entries ask for: runs local effects, sends messages, and tells the world how an actor is doing. Nothing here decides. */
 import type { Input, Work } from '../bus/wire/entry.ts'
-import { KaosError, toFailure } from '../bus/wire/errors.ts'
-import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
+import { type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
+import { MESSAGE_LIMITS, TASK_LIMITS } from '../bus/wire/limits.ts'
 import type { Mail, Outgoing } from '../bus/wire/message.ts'
 import { partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
 import type { Actor, Pending } from './actor.ts'
@@ -30,9 +30,15 @@ export class Courier {
   wayOf(actor: Actor, effect: Pending): Way {
     const source = this.effectOf(effect)
     if (source?.kind !== 'mail') return { kind: 'local', run: this.runHere(actor, effect, source) }
-    const message = source.message(this.callOf(actor, effect))
-    const bytes = Buffer.byteLength(message.body)
-    return bytes > MESSAGE_LIMITS.bodyBytesMax ? { kind: 'local', run: refusalRun(effect, bytes) } : { kind: 'mail', message }
+    try {
+      const message = source.message(this.callOf(actor, effect))
+      const bytes = Buffer.byteLength(message.body)
+      if (bytes <= MESSAGE_LIMITS.bodyBytesMax) return { kind: 'mail', message }
+      const allowed = `at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`
+      throw new KaosError('payload_too_large', `the message of effect "${effect.id}" has ${bytes} bytes; ${allowed}`)
+    } catch (error) {
+      return { kind: 'local', run: refusalRun(effect, toFailure(error)) }
+    }
   }
 
   private runHere(actor: Actor, effect: Pending, source: LocalEffect | undefined): Run {
@@ -110,13 +116,14 @@ export class Courier {
   }
 
   private callOf(actor: Actor, effect: Pending): EffectCall {
-    return { id: effect.id, agent: actor.agent, task: actor.task, input: effect.input, trace: actor.state!.trace }
+    const { trace, limits = TASK_LIMITS, path } = actor.state!
+    const { id, input, begun } = effect
+    return { id, agent: actor.agent, task: actor.task, input, trace, limits, path, begun }
   }
 }
 
-/** The answer to an effect whose message no stream would take. */
-function refusalRun(effect: Pending, bytes: number): Run {
-  const message = `the message of effect "${effect.id}" has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`
-  const input: Input = { kind: 'error', effect: effect.id, failure: { code: 'payload_too_large', message } }
+/** The answer to an effect that may not be sent, or that no stream would take. */
+function refusalRun(effect: Pending, failure: Failure): Run {
+  const input: Input = { kind: 'error', effect: effect.id, failure }
   return async () => ({ id: effect.id, input, local: true })
 }

@@ -10,12 +10,12 @@ import {
   createActor,
   fromPromise,
   type PromiseActorLogic,
-  type StateNode,
 } from 'xstate'
 import type { Command, Outcome, OutcomeState, StartInput, Usage } from '../bus/wire/entry.ts'
-import { type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
+import { type ErrorCode, type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
 import type { Json } from '../bus/wire/json.ts'
-import { hashOf, isObject } from '../bus/wire/json.ts'
+import { hashOf, isObject, jsonMistake } from '../bus/wire/json.ts'
+import { checkContract, refused, timer, useOf } from './contract.ts'
 
 export type Snapshot = AnyMachineSnapshot
 
@@ -27,9 +27,15 @@ export interface Machine {
   readonly logic: AnyStateMachine
   /** What the machine is given as XState input. */
   readonly toInput: (start: StartInput, at: number) => unknown
+  readonly toEffect: ToEffect
+  /** Whether it is somebody else's: then what it keeps and asks for is looked at after every decision. */
+  readonly isForeign: boolean
   readonly scope: ActorScope<AnyMachineSnapshot, never>
   readonly sink: { actions: RawAction[] }
 }
+
+/** The effect of the host that a source of the machine stands for. */
+export type ToEffect = (source: string, input: Json) => { readonly effect: string; readonly input: Json }
 
 /** What reaches a machine after its start. `as` is the name of the effect inside the machine. */
 export type MachineEvent =
@@ -57,17 +63,6 @@ interface RawAction {
 
 /** Enough for any machine that thinks; an eventless cycle would otherwise hang the process for ever. */
 const ITERATIONS_MAX = 1_000
-const FREE_ACTIONS = new Set([
-  'xstate.assign',
-  'xstate.raise',
-  'xstate.log',
-  'xstate.spawnChild',
-  'xstate.stopChild',
-  'xstate.cancel',
-  'xstate.emit',
-  'xstate.enqueueActions',
-])
-
 /** An effect as a machine names it: a source that is never run by XState, whose answer comes as an input. */
 export function effectSource<Output, EffectInput>(): PromiseActorLogic<Output, EffectInput> {
   return fromPromise<Output, EffectInput>(() =>
@@ -84,11 +79,14 @@ export function registerMachine(options: {
   readonly name: string
   readonly logic: AnyStateMachine
   readonly toInput: Machine['toInput']
+  /** Default: a source is the effect of its name. */
+  readonly toEffect?: ToEffect
+  readonly isForeign?: boolean
   readonly sources?: readonly string[]
 }): Machine {
   const { name, logic } = options
   logic.options.maxIterations = ITERATIONS_MAX
-  checkNode(name, logic, logic.root)
+  checkContract(name, logic)
   const code = hashOf([codeText(logic.config), codeText(logic.implementations), ...(options.sources ?? [])])
   const sink = { actions: [] as RawAction[] }
   const self = createActor(logic) as unknown as AnyActor
@@ -114,6 +112,8 @@ export function registerMachine(options: {
     id: `${name}@${code.slice(0, 16)}`,
     logic,
     toInput: options.toInput,
+    toEffect: options.toEffect ?? ((effect, input) => ({ effect, input })),
+    isForeign: options.isForeign ?? false,
     scope: scope as unknown as Machine['scope'],
     sink,
   }
@@ -137,10 +137,15 @@ export function advance(
   at: number,
   open: ReadonlySet<string>,
 ): Decision {
-  return run(machine, snapshot, open, () =>
+  const decision = run(machine, snapshot, open, () =>
     machine.logic.transition(snapshot, toXState(event, at) as never, machine.scope as never),
   )
+  const isUnheard = decision.snapshot === snapshot && event.kind === 'signal' && event.name === 'cancel'
+  return isUnheard ? { snapshot, commands: [], outcome: CANCELED } : decision
 }
+
+/** A machine that has no answer to `cancel` is canceled all the same. */
+const CANCELED: Outcome = { state: 'canceled', failure: { code: 'canceled', message: 'the task was canceled' } }
 
 /** The part of a snapshot that counts when two are compared; XState's internals move with its version. */
 export function comparable(snapshot: Snapshot | undefined): Json {
@@ -185,10 +190,11 @@ function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<s
     const commands: Command[] = []
     const underWay = new Set(open)
     for (const action of machine.sink.actions) {
-      const command = toCommand(action, underWay)
+      const command = toCommand(machine, action, underWay)
       if (command) commands.push(command)
     }
     checkChildren(before, snapshot, commands)
+    if (machine.isForeign) checkJson(before, snapshot, commands)
     return { snapshot, commands, outcome: outcomeOf(snapshot) }
   } catch (error) {
     const failure = toFailure(error, 'machine_failed')
@@ -202,7 +208,7 @@ function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<s
 }
 
 /** `underWay` follows what the actions before this one began and stopped. */
-function toCommand(action: RawAction, underWay: Set<string>): Command | undefined {
+function toCommand(machine: Machine, action: RawAction, underWay: Set<string>): Command | undefined {
   const { params } = action
   switch (action.type) {
     case 'xstate.spawnChild': {
@@ -212,7 +218,7 @@ function toCommand(action: RawAction, underWay: Set<string>): Command | undefine
       const as = params.actorRef.id
       if (underWay.has(as)) throw refused(...useOf.nameTwice(as))
       underWay.add(as)
-      return { kind: 'start', effect: params.src, as, input: (params.input ?? null) as Json }
+      return { kind: 'start', as, ...machine.toEffect(params.src, (params.input ?? null) as Json) }
     }
     case 'xstate.stopChild': {
       const as = params?.id as string | undefined
@@ -221,7 +227,7 @@ function toCommand(action: RawAction, underWay: Set<string>): Command | undefine
     case 'xstate.emit':
       return { kind: 'emit', event: (params?.event ?? null) as Json }
     case 'xstate.raise':
-      if (params?.delay !== undefined) throw refused(...useOf.delay)
+      if (params?.delay !== undefined) throw timer('the machine uses a raise with a delay')
       return undefined
     case 'xstate.log':
     case 'xstate.cancel':
@@ -242,19 +248,40 @@ function checkChildren(before: Snapshot | undefined, after: Snapshot, commands: 
   }
 }
 
+/** What is not JSON would be another thing after the next restart. */
+function checkJson(before: Snapshot | undefined, after: Snapshot, commands: readonly Command[]): void {
+  const kept = before?.context === after.context ? undefined : after.context
+  const mistake =
+    jsonMistake(kept, 'context') ??
+    jsonMistake(after.output, 'output') ??
+    jsonMistake(commands.map(inputOf), 'input of an effect')
+  if (mistake !== undefined) throw refused(mistake, 'keep to plain objects, lists, texts, numbers, true, false and null')
+}
+
+function inputOf(command: Command): unknown {
+  return command.kind === 'start' ? command.input : command.kind === 'emit' ? command.event : null
+}
+
 function outcomeOf(snapshot: Snapshot): Outcome | undefined {
-  if (snapshot.status === 'error') return { state: 'failed', failure: failureOf(snapshot.error) }
+  if (snapshot.status === 'error')
+    return { state: 'failed', failure: failureOf(snapshot.error, 'machine_failed', 'it threw nothing') }
   if (snapshot.status !== 'done') return undefined
   const state = (['failed', 'rejected', 'canceled'] as const).find((tag) => snapshot.tags.has(tag)) satisfies
     | OutcomeState
     | undefined
   const output = (snapshot.output ?? null) as Json
-  return state ? { state, failure: failureOf(output) } : { state: 'completed', output }
+  if (!state) return { state: 'completed', output }
+  return { state, failure: failureOf(output, CODES[state], `it ended in state ${JSON.stringify(snapshot.value)}`) }
 }
 
-function failureOf(error: unknown): Failure {
+/** Of a machine whose final state says how it ended and whose output says no more. */
+const CODES = { failed: 'machine_failed', rejected: 'machine_rejected', canceled: 'canceled' } as const
+
+/** A failure as it is; of anything else its text, and of nothing what is known. */
+function failureOf(error: unknown, code: ErrorCode, otherwise: string): Failure {
   if (isObject(error) && typeof error.code === 'string' && typeof error.message === 'string') return error as unknown as Failure
-  return toFailure(error, 'machine_failed')
+  if (error === null || error === undefined || error === '') return { code, message: otherwise }
+  return error instanceof Error || typeof error !== 'object' ? toFailure(error, code) : { code, message: JSON.stringify(error) }
 }
 
 function toXState(event: MachineEvent, at: number): object {
@@ -266,79 +293,6 @@ function toXState(event: MachineEvent, at: number): object {
     case 'signal':
       return { type: event.name, data: event.data, at }
   }
-}
-
-type AnyStateNode = StateNode<never, never, never, never>
-
-function checkNode(name: string, logic: AnyStateMachine, node: unknown): void {
-  const state = node as AnyStateNode & { invoke: readonly { src: string; systemId?: string }[] }
-  for (const { src, systemId } of state.invoke) {
-    if (src.startsWith('xstate.invoke.')) throw refusedAt(name, ...useOf.inlineSource)
-    checkSource(name, logic, src, systemId)
-  }
-  const transitions = [...state.transitions.values()].flat()
-  for (const { eventType } of transitions) {
-    if (String(eventType).startsWith('xstate.after.'))
-      throw refusedAt(name, `"after" in state "${state.id}"`, 'wait for an effect or a message')
-  }
-  const actions = [
-    state.entry,
-    state.exit,
-    ...transitions.map((t) => t.actions),
-    ...(state.always ?? []).map((t) => t.actions),
-    state.initial?.actions ?? [],
-  ].flat()
-  for (const action of actions) checkAction(name, logic, action)
-  for (const child of Object.values(state.states)) checkNode(name, logic, child)
-}
-
-function checkAction(name: string, logic: AnyStateMachine, action: unknown): void {
-  if ((action as { type?: string })?.type?.startsWith('xstate.after.')) return
-  const named = typeof action === 'string' ? action : isObject(action) ? String(action.type) : undefined
-  const resolved = named === undefined ? action : (logic.implementations.actions as Record<string, unknown>)[named]
-  const { type, src, id, systemId, delay } = (resolved ?? {}) as {
-    type?: string
-    src?: unknown
-    id?: unknown
-    systemId?: string
-    delay?: unknown
-  }
-  if (type === undefined || !FREE_ACTIONS.has(type)) throw refusedAt(name, ...useOf.action(named ?? type ?? '(inline)'))
-  if (type === 'xstate.raise' && delay !== undefined) throw refusedAt(name, ...useOf.delay)
-  if (type !== 'xstate.spawnChild') return
-  if (typeof src !== 'string') throw refusedAt(name, ...useOf.inlineSource)
-  checkSource(name, logic, src, systemId)
-  if (id === undefined) throw refusedAt(name, ...useOf.noName(src))
-}
-
-function checkSource(name: string, logic: AnyStateMachine, src: string, systemId: string | undefined): void {
-  if (!Object.hasOwn(logic.implementations.actors, src)) throw refusedAt(name, ...useOf.unknownSource(src))
-  if (systemId !== undefined) throw refusedAt(name, ...useOf.systemId(systemId))
-}
-
-type Use = readonly [what: string, instead: string]
-
-/** What a durable machine may not use, and what to write instead. */
-const useOf = {
-  inlineSource: ['an inline source', 'name it in setup({ actors }) and invoke or spawn it by its name'],
-  unknownSource: (src: string): Use => [`the source "${src}", which setup({ actors }) does not name`, 'add it there'],
-  systemId: (systemId: string): Use => [`systemId "${systemId}"`, 'leave it out'],
-  // XState would number it, and the number is another at the next decision.
-  noName: (src: string): Use => [`spawnChild of "${src}" without an id`, 'give it an id'],
-  nameTwice: (as: string): Use => [`the id "${as}" for two effects at once`, 'give each its own id'],
-  delay: ['a delay', 'wait for an effect or a message'],
-  action: (action: string): Use => [
-    `the action "${action}"`,
-    'make it an invoked effect; assign, raise, emit and enqueueActions are fine',
-  ],
-} as const satisfies Record<string, Use | ((text: string) => Use)>
-
-function refused(what: string, instead: string): KaosError {
-  return new KaosError('machine_contract', `${what} cannot be durable; ${instead}`)
-}
-
-function refusedAt(machine: string, what: string, instead: string): KaosError {
-  return new KaosError('machine_contract', `machine "${machine}" uses ${what}; ${instead}`)
 }
 
 /** Configuration as text, functions by their source: what changes when somebody edits the machine. */

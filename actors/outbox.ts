@@ -1,5 +1,5 @@
 /** The messages that an actor's entries cause. Pure: a resumed turn makes the same ones again, and receivers know them. */
-import type { Entry, Outcome } from '../bus/wire/entry.ts'
+import { type Command, type Entry, localSource, type Outcome } from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
 import { entryId, isRootTask, keyOf, parseRootTask, spanIdOf } from '../bus/wire/ids.ts'
 import { HEADERS, headerText, type Incoming, type Outgoing, type ReplyBody } from '../bus/wire/message.ts'
@@ -169,15 +169,15 @@ export function progressOf(
     ...(input.kind === 'error' && { failure: input.failure }),
     ...('work' in input && input.work && { ms: input.work.endedAt - input.work.startedAt }),
     begins: entry.commands.flatMap((command, k) =>
-      command.kind === 'start' ? [{ k, effect: command.effect, ...labelOf(command.input) }] : [],
+      command.kind === 'start' ? [{ k, effect: command.effect, ...labelOf(command) }] : [],
     ),
     ...(entry.outcome && { outcome: entry.outcome.state }),
   }
 }
 
-/** The name of a tool or peer, where an effect has one. */
-function labelOf(input: unknown): { name?: string } {
+/** The name of a tool, of a peer or of a machine's own effect. */
+function labelOf({ effect, input }: Extract<Command, { readonly kind: 'start' }>): { name?: string } {
   const fields = input as { tool?: unknown; peer?: unknown } | null
-  const name = fields?.tool ?? fields?.peer
+  const name = effect === 'tool' ? fields?.tool : effect === 'delegate' ? fields?.peer : localSource(effect)
   return typeof name === 'string' ? { name } : {}
 }

@@ -1,24 +1,21 @@
 /** `kaos replay`: re-executes a recorded trace on today's code and manifests, without any call. */
 import { resolve } from 'node:path'
-import { asJson } from '../actors/agent/definition.ts'
-import { agentMachine } from '../actors/agent/machine.ts'
-import { definitionOf, peersOf } from '../actors/agent/runtime.ts'
 import type { NatsBus } from '../bus/open.ts'
 import { KaosError } from '../bus/wire/errors.ts'
-import type { Json } from '../bus/wire/json.ts'
 import type { System } from '../manifests/load.ts'
 import { loadTrace } from '../replay/load.ts'
 import { withoutNetwork } from '../replay/offline.ts'
 import { replayTrace } from '../replay/replay.ts'
 import { exitCodeOfVerdict, type Verdict, verdictJson, verdictLine } from '../replay/verdict.ts'
 import { findTrace } from './lookup.ts'
+import { describeToday } from './running/machines.ts'
 import { withBus } from './session.ts'
 import { loadSystem } from './up.ts'
 import { print, printJson } from './view/terminal.ts'
 
 export async function replayCommand(
   id: string,
-  options: { readonly file?: readonly string[]; readonly json?: boolean; readonly namespace?: string },
+  options: { readonly file?: readonly string[]; readonly json?: boolean; readonly namespace?: string; readonly context?: string },
 ): Promise<number> {
   return withBus(options, async ({ bus, run }) => {
     const files = options.file?.map((file) => resolve(file)) ?? run?.manifests
@@ -34,18 +31,9 @@ export async function replayCommand(
   })
 }
 
-/** Reads everything first, then decides with the network off. */
+/** Reads and loads everything first, then decides with the network off. */
 export async function replay(bus: NatsBus, traceId: string, system: System): Promise<Verdict> {
   const loaded = await loadTrace(bus, traceId)
-  const definitions = new Map<string, Json>()
-  for (const agent of system.agents) {
-    const definition = await definitionOf(agent, peersOf(agent, system.agents), bus.catalog).catch((error: unknown) => {
-      // Without its tool list the agent is not known today; the verdict says so if the trace needs it.
-      if (error instanceof KaosError && error.code === 'tool_list_missing') return undefined
-      throw error
-    })
-    if (definition) definitions.set(agent.metadata.name, asJson(definition))
-  }
-  const machine = agentMachine()
-  return withoutNetwork(() => replayTrace(loaded, { machine, definition: (agent) => definitions.get(agent) }))
+  const today = await describeToday(system, bus.catalog)
+  return withoutNetwork(() => replayTrace(loaded, today))
 }

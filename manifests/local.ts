@@ -1,6 +1,6 @@
 /** What a ModelAPI and an MCPServer mean on this machine: an endpoint, a process, a built-in runtime. Starts nothing, asks nothing. */
-import { readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { existsSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
 import type { Agent } from './agent.ts'
 import { listOf } from './fields.ts'
 import type { System } from './load.ts'
@@ -9,12 +9,23 @@ import type { McpServer } from './mcp-server.ts'
 import type { ModelApi } from './model-api.ts'
 import { providerBaseUrl, upstreamModel } from './model-provider.ts'
 import { ManifestError } from './problem.ts'
-import { localRuntimes, ParamsError, parseStdioParams, parseUrlParams, podRuntimes } from './tool-runtime.ts'
+import {
+  localRuntimes,
+  ParamsError,
+  parseFilesParams,
+  parseHttpFetchParams,
+  parseStdioParams,
+  parseTypescriptParams,
+  parseUrlParams,
+  podRuntimes,
+} from './tool-runtime.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
 export const ollamaUrl = 'http://127.0.0.1:11434'
 const openAiUrl = 'https://api.openai.com/v1'
+/** Entries of a folder that are compared with a path that leads nowhere. */
+const neighboursMax = 1_000
 
 export type ModelResolution =
   | {
@@ -41,7 +52,7 @@ export interface ModelSurroundings {
 }
 
 /**
- * Where an agent's model answers. The most deliberate statement wins:
+ * Where an agent's model answers, which must have one. The most deliberate statement wins:
  *
  * 1. `MODEL_API_URL` (with `MODEL_NAME`, `MODEL_API_KEY`): says "all agents, here", whatever the manifests say.
  * 2. The ModelAPI's own `apiBase`, or its `provider` together with an `apiKey`: says where this very model answers. It wins over
@@ -60,14 +71,15 @@ export function resolveModel(system: Pick<System, 'modelAPIs'>, agent: Agent, su
   const { env } = surroundings
   const api = modelApiOf(system, agent)
   const proxy = api.spec.proxyConfig
-  const model = upstreamModel(agent.spec.model, proxy?.provider)
+  const declaredModel = agent.spec.model ?? refuse(agent, 'spec.model', undefined, 'the name of a model')
+  const model = upstreamModel(declaredModel, proxy?.provider)
 
   if (env.MODEL_API_URL) {
     const url = baseUrl(env.MODEL_API_URL, () => refuse(agent, '', env.MODEL_API_URL, 'a URL in the variable MODEL_API_URL'))
     return {
       kind: 'endpoint',
       url,
-      model: env.MODEL_NAME || agent.spec.model,
+      model: env.MODEL_NAME || declaredModel,
       ...keyOf(env.MODEL_API_KEY),
       why: 'MODEL_API_URL is set',
     }
@@ -81,7 +93,7 @@ export function resolveModel(system: Pick<System, 'modelAPIs'>, agent: Agent, su
   if (env.OPENAI_API_KEY) {
     const given = env.OPENAI_BASE_URL || openAiUrl
     const url = baseUrl(given, () => refuse(agent, '', given, 'a URL in the variable OPENAI_BASE_URL'))
-    const name = env.OPENAI_MODEL || (env.OPENAI_BASE_URL ? agent.spec.model : model)
+    const name = env.OPENAI_MODEL || (env.OPENAI_BASE_URL ? declaredModel : model)
     return { kind: 'endpoint', url, model: name, ...keyOf(env.OPENAI_API_KEY), why: 'OPENAI_API_KEY is set' }
   }
   if (surroundings.ollamaAnswers) return resolveOllama(api, model, surroundings)
@@ -91,9 +103,35 @@ export function resolveModel(system: Pick<System, 'modelAPIs'>, agent: Agent, su
   }
 }
 
+/** The file of an agent's own machine; undefined when it has none. Throws ManifestError when no file is there. */
+export function resolveMachine(agent: Agent): string | undefined {
+  const path = agent.spec.machineRef?.path
+  if (path === undefined) return undefined
+  const file = resolve(dirname(agent.source.file), path)
+  if (existsSync(file)) return file
+  return refuse(
+    agent,
+    'spec.machineRef.path',
+    path,
+    `the path of a file, from the folder of its manifest; there is none at "${file}"`,
+  )
+}
+
 export type ToolServerResolution =
   | { readonly runtime: 'calculator' }
   | { readonly runtime: 'echo' }
+  | {
+      readonly runtime: 'files'
+      /** Absolute path of a folder that is there. */
+      readonly root: string
+      readonly writable: boolean
+    }
+  | { readonly runtime: 'http-fetch'; readonly hosts: readonly string[]; readonly allowPrivate: boolean }
+  | {
+      readonly runtime: 'typescript'
+      /** Absolute path of a file that is there. */
+      readonly file: string
+    }
   | {
       readonly runtime: 'stdio'
       readonly command: string
@@ -115,7 +153,7 @@ export interface ToolServerSurroundings {
   readonly folder?: string
 }
 
-/** How an MCPServer runs on this machine. Throws ManifestError when it cannot, or when a variable that it names is not set. */
+/** How an MCPServer runs on this machine. Throws ManifestError when it cannot, or when a variable, file or folder that it names is not there. */
 export function resolveToolServer(server: McpServer, { env, folder }: ToolServerSurroundings): ToolServerResolution {
   const { runtime, params } = server.spec
   const variable = (name: string): string =>
@@ -125,6 +163,14 @@ export function resolveToolServer(server: McpServer, { env, folder }: ToolServer
       case 'calculator':
       case 'echo':
         return { runtime }
+      case 'files': {
+        const { root, writable } = parseFilesParams(params)
+        return { runtime, root: placeOf(server, root, 'folder'), writable }
+      }
+      case 'http-fetch':
+        return { runtime, ...parseHttpFetchParams(params) }
+      case 'typescript':
+        return { runtime, file: placeOf(server, parseTypescriptParams(params).path, 'file') }
       case 'stdio': {
         const { command, args, env: own, passEnv } = parseStdioParams(params)
         const passed = Object.fromEntries(passEnv.map((name) => [name, variable(name)]))
@@ -144,6 +190,27 @@ export function resolveToolServer(server: McpServer, { env, folder }: ToolServer
   } catch (error) {
     if (error instanceof ParamsError) return refuse(server, 'spec.params', undefined, error.message)
     throw error
+  }
+}
+
+/** The absolute path of what params name, which counts from the manifest. */
+function placeOf(server: McpServer, path: string, kind: 'file' | 'folder'): string {
+  const isRight = (stats: Stats | undefined) => (kind === 'file' ? stats?.isFile() : stats?.isDirectory()) === true
+  const place = resolve(dirname(server.source.file), path)
+  if (isRight(statSync(place, { throwIfNoEntry: false }))) return place
+  return refuse(server, 'spec.params', path, `a ${kind} that is there; "${place}" is none`, neighbourOf(place, isRight))
+}
+
+/** What was probably meant by a path that leads nowhere, if something in its folder has nearly that name. */
+function neighbourOf(place: string, isRight: (stats: Stats | undefined) => boolean): string | undefined {
+  try {
+    const names = readdirSync(dirname(place)).slice(0, neighboursMax)
+    return nearestTo(
+      basename(place),
+      names.filter((name) => isRight(statSync(join(dirname(place), name), { throwIfNoEntry: false }))),
+    )
+  } catch {
+    return undefined // there is no such folder either
   }
 }
 

@@ -4,7 +4,7 @@ import { hashOf, isObject, type Json } from '../bus/wire/json.ts'
 import { type Fold, foldActor } from './fold.ts'
 import type { RecordedActor } from './record.ts'
 
-export type Cause = 'prompt' | 'tool schema' | 'settings' | 'code'
+export type Cause = 'prompt' | 'tool schema' | 'settings' | 'machine'
 
 /** Fields of an agent's definition; what is not named here is a setting. */
 const CAUSE_OF_FIELD: Readonly<Record<string, Cause>> = {
@@ -24,7 +24,7 @@ type Definition = { readonly [field: string]: Json }
 
 /**
  * The likely cause of a difference, and one sentence. `asRecorded` is the fold with the recorded definition: what differs there too is the
- * code's doing.
+ * machine's doing.
  */
 export function findCause(options: {
   readonly actor: RecordedActor
@@ -38,7 +38,7 @@ export function findCause(options: {
   const then: Definition = isObject(options.recorded) ? options.recorded : {}
   const now: Definition = isObject(options.today) ? options.today : then
   const isIt = (fold: Fold) => fold.difference?.n === difference.n && fold.difference.path === difference.path
-  if (isIt(asRecorded)) return { cause: 'code', why: whyCode(actor, machine, difference.n) }
+  if (isIt(asRecorded)) return { cause: 'machine', why: whyMachine(actor, machine, difference.n) }
 
   const fields = changedFields(then, now)
   const changed = [...new Set(fields.map(causeOf))].sort()
@@ -66,7 +66,7 @@ function mix(then: Definition, now: Definition, cause: Cause): Json {
   return Object.fromEntries([...pick(then, false), ...pick(now, true)])
 }
 
-function whyCode(actor: RecordedActor, machine: Machine, n: number): string {
+function whyMachine(actor: RecordedActor, machine: Machine, n: number): string {
   const recorded = actor.entries[n]!.entry.machine
   return recorded === machine.id
     ? `machine "${machine.id}" decides otherwise than it did: code outside its sources changed, or it is not a pure function`

@@ -1,5 +1,6 @@
 /** Loads a recorded trace: every actor of the tree with all that its entries name. Afterwards nothing needs the bus any more. */
 import type { DelegateInput } from '../actors/agent/calls.ts'
+import type { AgentDefinition, Peer } from '../actors/agent/definition.ts'
 import type { TraceRecord } from '../actors/outbox.ts'
 import type { Blobs, Journal } from '../bus/contracts.ts'
 import type { TraceIndex } from '../bus/results.ts'
@@ -57,12 +58,24 @@ export async function loadTrace(source: TraceSource, traceId: string): Promise<L
     const actor = await loadActor(source, next, records.get(next.task))
     if (!actor) continue
     actors.push(actor)
+    const external = externalPeersOf(actor)
     for (const { agent, task, answeredAt } of delegationsOf(actor)) {
+      // A program of its own keeps no journal: its answer stands in this one, and that is all there is.
+      if (external.has(agent)) continue
       const proof = answeredAt === undefined ? undefined : `entry "${entryId(actor.task, answeredAt)}" holds its answer`
       wanted.push({ agent, task, parent: actor.task, begunBecause: proof, endedBecause: proof })
     }
   }
   return { traceId, actors }
+}
+
+/** Whom the actor's declaration called external when its task began. */
+function externalPeersOf({ entries }: RecordedActor): ReadonlySet<string> {
+  const input = entries[0]?.entry.input
+  const definition = input?.kind === 'start' ? (input.definition as unknown as Partial<AgentDefinition> | null) : undefined
+  // A machine's own definition may have none, and a body that is missing is not there.
+  const peers = Array.isArray(definition?.peers) ? definition.peers : []
+  return new Set(peers.filter((peer: Peer | null) => peer?.external).map((peer: Peer) => peer.name))
 }
 
 /** The tasks that an actor handed to others, in the order in which it did. */

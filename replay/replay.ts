@@ -13,7 +13,8 @@ import type { Missing, RecordedActor } from './record.ts'
 import type { Verdict } from './verdict.ts'
 
 export interface Today {
-  readonly machine: Machine
+  /** The machine of an agent; of one that is not declared any more, any: its record says what it was. */
+  machine(agent: string): Machine
   /** What an agent is now, from its manifest and its tool lists; undefined when it is not declared any more. */
   definition(agent: string): Json | undefined
 }
@@ -39,12 +40,13 @@ export function replayTrace(loaded: LoadedTrace, today: Today): Verdict {
  * Two folds: with the recorded definition, which shows what the code alone changes, and with today's. Where the definition is the same one is
  * enough, and the recorded state hashes must hold.
  */
-function replayActor(
-  actor: RecordedActor,
-  { machine, definition }: Today,
-): Omit<Diverged, 'verdict' | 'traceId' | 'ms'> | undefined {
+function replayActor(actor: RecordedActor, today: Today): Omit<Diverged, 'verdict' | 'traceId' | 'ms'> | undefined {
   const recorded = startOf(actor)?.definition
-  const now = recorded === undefined ? undefined : definition(actor.agent)
+  const machine = today.machine(actor.agent)
+  const now = recorded === undefined ? undefined : today.definition(actor.agent)
+  // Whose machine is not known any more cannot differ: the agent is missing, and the verdict says so.
+  if (recorded !== undefined && now === undefined && actor.entries[0]!.entry.machine.split('@')[0] !== machine.name)
+    return undefined
   const asRecorded = foldActor(actor, machine)
   const hasChanged = now !== undefined && !isSameDefinition(now, recorded)
   const { states } = asRecorded

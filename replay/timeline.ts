@@ -1,7 +1,16 @@
 /** A trace as a tree of actors and what they asked for, with times, waiting, tokens and takeovers. Plain data; works on unfinished traces too. */
 import type { ToolInput } from '../actors/agent/calls.ts'
 import type { ModelInput, ModelValue } from '../actors/agent/machine.ts'
-import { addUsage, type Command, type Entry, type Input, NO_USAGE, type Outcome, type Usage } from '../bus/wire/entry.ts'
+import {
+  addUsage,
+  type Command,
+  type Entry,
+  type Input,
+  localSource,
+  NO_USAGE,
+  type Outcome,
+  type Usage,
+} from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
 import { effectId } from '../bus/wire/ids.ts'
 import type { Json } from '../bus/wire/json.ts'
@@ -48,9 +57,9 @@ export interface ActorNode {
 
 export interface EffectNode {
   readonly id: string
-  /** Which kind: `model`, `tool`, `delegate`. */
+  /** Which kind: `model`, `tool`, `delegate`, or `local`: a function of the agent's own machine. */
   readonly effect: string
-  /** The model, `tool@server`, or the agent asked. */
+  /** The model, `tool@server`, the agent asked, or the function. */
   readonly name: string
   /** `open`: not answered yet. `stopped`: nobody waits for the answer any more. */
   readonly state: 'open' | 'completed' | 'failed' | 'stopped'
@@ -147,7 +156,7 @@ function effectsOf(actor: RecordedActor, actors: ReadonlyMap<string, RecordedAct
       return [
         {
           id,
-          effect: command.effect,
+          effect: localSource(command.effect) === undefined ? command.effect : 'local',
           name: nameOf(command, answer),
           ...(answer ? answered(entry.at, answer) : unanswered(entry.at, isStopped)),
           ...(child && { child: actorNode(child, actors) }),
@@ -206,17 +215,17 @@ function nameOf(command: Extract<Command, { readonly kind: 'start' }>, answer: E
     case 'delegate':
       return input?.peer ?? UNKNOWN
     default:
-      return command.as
+      return localSource(command.effect) ?? command.as
   }
 }
 
-/** A model runs in the actor's own host; everything else is answered by mail, and the host may do other things or be gone meanwhile. */
+/** Tools and agents answer by mail, and the host may do other things or be gone meanwhile; all else runs in it. */
 function parkedMs(actor: RecordedActor): number {
   const open = new Map<string, string>()
   let parked = 0
   let before: number | undefined
   for (const { entry } of actor.entries) {
-    const isParked = open.size > 0 && ![...open.values()].includes('model')
+    const isParked = open.size > 0 && [...open.values()].every((effect) => effect === 'tool' || effect === 'delegate')
     if (isParked && before !== undefined) parked += Math.max(0, entry.at - before)
     if ('effect' in entry.input) open.delete(entry.input.effect)
     entry.commands.forEach((command, k) => {

@@ -1,5 +1,5 @@
 /** What an effect is: work in the world that a machine asked for. */
-import type { Usage } from '../../bus/wire/entry.ts'
+import type { Limits, Usage } from '../../bus/wire/entry.ts'
 import type { EffectId } from '../../bus/wire/ids.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import type { Outgoing } from '../../bus/wire/message.ts'
@@ -13,6 +13,20 @@ export interface EffectCall {
   readonly task: string
   readonly input: Json
   readonly trace: TraceContext
+  /** Of the task that asks. */
+  readonly limits: Limits
+  /** The agents from the root down to the parent of the agent that asks. */
+  readonly path: readonly string[]
+  readonly begun: BegunWith
+}
+
+/** What stood when an effect was begun, so that its limits are judged the same whenever they are looked at. */
+export interface BegunWith {
+  /** Calls and delegations of the same decision, this one included. */
+  readonly siblings: number
+  /** Tool calls of the task so far, answered or not. */
+  readonly toolCalls: number
+  readonly tokens: number
 }
 
 /**
@@ -33,6 +47,7 @@ export interface MailEffect {
   readonly kind: 'mail'
   /** From whom alone an answer is accepted. */
   addressee(input: Json): Party
+  /** Throws a KaosError when it may not be sent: that is then its answer. */
   message(call: EffectCall): Outgoing
   /** Tells the addressee that its answer is not needed any more; absent where nobody would listen. */
   stop?(call: EffectCall): Outgoing

@@ -67,6 +67,18 @@ export type Command =
   | { readonly kind: 'stop'; readonly as: string }
   | { readonly kind: 'emit'; readonly event: Json }
 
+const LOCAL = 'local.'
+
+/** Effect name of a function that a machine brings along; the dot keeps it apart from `model`, `tool` and `delegate`. */
+export function localEffectName(source: string): string {
+  return LOCAL + source
+}
+
+/** The function's name in its machine; undefined for every other effect. */
+export function localSource(effect: string): string | undefined {
+  return effect.startsWith(LOCAL) ? effect.slice(LOCAL.length) : undefined
+}
+
 export const OUTCOME_STATES = ['completed', 'failed', 'canceled', 'rejected'] as const
 export type OutcomeState = (typeof OUTCOME_STATES)[number]
 

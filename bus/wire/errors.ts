@@ -17,7 +17,7 @@ export const errorCodes = {
   broker_unreachable: row(
     'retryable',
     'No NATS server answers at the address.',
-    'Start one with "kaos up", or set NATS_URL to a server that runs.',
+    'Start one with "kaos up", or name a server that runs with NATS_URL or --context.',
   ),
   broker_too_old: row(
     'terminal',
@@ -42,7 +42,7 @@ export const errorCodes = {
   access_denied: row(
     'terminal',
     'The NATS server refuses this identity.',
-    'Check NATS_CREDS, NATS_NKEY, NATS_USER and NATS_PASSWORD.',
+    'Check NATS_CREDS, NATS_NKEY, NATS_USER and NATS_PASSWORD, or the context.',
   ),
   stream_missing: row(
     'retryable',
@@ -133,6 +133,11 @@ export const errorCodes = {
     'The model did not answer, also not after retries.',
     'Check the endpoint, the key and the model name in the ModelAPI.',
   ),
+  model_without_tools: row(
+    'terminal',
+    'The endpoint says that this model takes no tools.',
+    'Set config.toolCallMode to auto or string, or use a model that takes tools.',
+  ),
   model_timeout: row(
     'terminal',
     'The model took longer than its limit.',
@@ -193,6 +198,11 @@ export const errorCodes = {
     'A tool server died while the tool ran, and the tool may not be run twice.',
     'Check by hand whether it took effect; mark safe tools idempotent or read-only.',
   ),
+  tool_module: row(
+    'terminal',
+    'A file with tools of your own cannot be used.',
+    'Correct what the message names: the file exports tools made with tool({ description, input, run }), and input is a zod 4 object.',
+  ),
   tool_list_missing: row(
     'retryable',
     'A tool server of the agent has not announced its tools.',
@@ -203,10 +213,36 @@ export const errorCodes = {
     'The machine threw while it decided.',
     'Correct the machine; the entry that failed is in the trace.',
   ),
+  machine_rejected: row('terminal', 'The machine ended in a final state with the tag "rejected".', 'Its output says why.'),
   machine_contract: row(
     'terminal',
     'The machine uses something that a durable actor cannot.',
     'The message says what to write instead.',
+  ),
+  machine_timer_unsupported: row(
+    'terminal',
+    'The machine waits for the clock, and there are no durable timers yet.',
+    'Wait for an effect or a message instead.',
+  ),
+  machine_file: row(
+    'terminal',
+    'The file of a machine cannot be loaded.',
+    'Correct the file that the message names: its default export is the machine.',
+  ),
+  machine_impure: row(
+    'terminal',
+    'The machine decided the same input twice and differently.',
+    'Move clock, randomness and I/O into an effect, and change the context through assign alone.',
+  ),
+  effect_failed: row(
+    'terminal',
+    'A local effect of a machine threw.',
+    'The message is its own; the machine may handle it in onError.',
+  ),
+  effect_timeout: row(
+    'terminal',
+    'A local effect did not end in time.',
+    'Make it faster, or give it more time with timeoutSeconds.',
   ),
   machine_changed: row(
     'retryable',
@@ -227,7 +263,11 @@ export const errorCodes = {
     'Something tried to reach the network during a replay.',
     'Move the work into an effect, so that the record can answer it.',
   ),
-  bad_setting: row('terminal', 'An environment variable cannot be understood.', 'Correct the variable that the message names.'),
+  bad_setting: row(
+    'terminal',
+    'An environment variable or a NATS context cannot be understood.',
+    'Correct the variable or field that the message names.',
+  ),
   bad_script: row('terminal', 'A script of the offline model cannot be understood.', 'Correct the lines that the message names.'),
   folder_unusable: row('terminal', 'The folder cannot be written to.', 'Run kaos in a folder where it may write.'),
   port_taken: row('terminal', 'The address cannot be listened on.', 'Choose another port, or end what uses it.'),

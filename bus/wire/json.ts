@@ -29,6 +29,38 @@ export function isObject(value: unknown): value is { [key: string]: Json } {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** What in a value is not JSON, such as `context.seen is a Map`; undefined when it is JSON. Fields that are undefined count as absent. */
+export function jsonMistake(value: unknown, path: string, depth = 0): string | undefined {
+  switch (typeof value) {
+    case 'undefined':
+    case 'string':
+    case 'boolean':
+      return undefined
+    case 'number':
+      return Number.isFinite(value) ? undefined : `${path} is ${value}`
+    case 'object':
+      break
+    default:
+      return `${path} is a ${typeof value}`
+  }
+  if (value === null) return undefined
+  if (depth > MESSAGE_LIMITS.jsonDepthMax) return `${path.slice(0, 100)}… nests deeper than ${MESSAGE_LIMITS.jsonDepthMax} levels`
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) {
+      const mistake = value[i] === undefined ? `${path}[${i}] is undefined` : jsonMistake(value[i], `${path}[${i}]`, depth + 1)
+      if (mistake !== undefined) return mistake
+    }
+    return undefined
+  }
+  const prototype: unknown = Object.getPrototypeOf(value)
+  if (prototype !== Object.prototype && prototype !== null) return `${path} is a ${value.constructor?.name ?? 'foreign object'}`
+  for (const key in value) {
+    const mistake = jsonMistake((value as { readonly [key: string]: unknown })[key], `${path}.${key}`, depth + 1)
+    if (mistake !== undefined) return mistake
+  }
+  return undefined
+}
+
 /** Whether JSON text nests deeper than is allowed, found without parsing it: by its brackets outside of texts. */
 export function isTooDeep(text: string): boolean {
   let depth = 0

@@ -6,15 +6,19 @@ import { agentRuntime, peersOf } from '../../actors/agent/runtime.ts'
 import { crashFromEnv } from '../../actors/crash.ts'
 import { createModelClient } from '../../actors/effects/endpoint.ts'
 import type { ModelPlace } from '../../actors/effects/model.ts'
+import { ownRuntime } from '../../actors/own/runtime.ts'
 import { serveAgent } from '../../actors/service.ts'
 import { systemClock } from '../../bus/contracts.ts'
 import type { NatsBus } from '../../bus/open.ts'
+import { type AgentCard, CATALOG_VERSION } from '../../bus/wire/catalog.ts'
+import type { Agent } from '../../manifests/agent.ts'
 import type { System } from '../../manifests/load.ts'
 import { resolveToolServer } from '../../manifests/local.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { announceTools } from '../../tools/announce.ts'
 import { serveTools, crashFromEnv as toolCrashFromEnv } from '../../tools/server.ts'
 import { openSession } from '../../tools/session.ts'
+import { loadMachines } from './machines.ts'
 
 export interface Hosting {
   readonly hostId: string
@@ -32,8 +36,8 @@ export interface HostingOptions {
   readonly only?: ReadonlySet<string> | undefined
 }
 
-/** Throws ManifestError, before anything runs, when a tool server cannot run here. */
-export function host(options: HostingOptions): Hosting {
+/** Rejects before anything runs when a tool server cannot run here, or a machine cannot be loaded. */
+export async function host(options: HostingOptions): Promise<Hosting> {
   const { system, bus, log, env } = options
   const isWanted = (name: string) => !options.only || options.only.has(name)
   const servers = system.mcpServers
@@ -42,6 +46,7 @@ export function host(options: HostingOptions): Hosting {
   const identity = newIdentity()
   const client = createModelClient({ log })
   const machine = agentMachine()
+  const machines = await loadMachines(system, isWanted)
   const crash = crashFromEnv(env)
 
   const tools = servers.map(({ name, place }) => {
@@ -51,23 +56,16 @@ export function host(options: HostingOptions): Hosting {
     return { session, announcing, service }
   })
   const agents = system.agents
-    .filter((agent) => isWanted(agent.metadata.name))
+    .filter(({ metadata, spec }) => isWanted(metadata.name) && !spec.external)
     .map((agent) => {
       const { name } = agent.metadata
       const peers = peersOf(agent, system.agents)
-      const place = options.places.get(name)!
-      const runtime = agentRuntime({
-        agent,
-        peers,
-        machine,
-        catalog: bus.catalog,
-        subjects: bus.subjects,
-        client,
-        place,
-        clock: systemClock,
-      })
-      const { description = '' } = agent.spec.config
-      const announcing = announceAgent({ card: { v: 1, kind: 'agent', name, description }, catalog: bus.catalog, log })
+      const place = options.places.get(name)
+      const own = machines.get(name)
+      const { catalog, subjects } = bus
+      const shared = { agent, peers, subjects, client, clock: systemClock }
+      const runtime = own ? ownRuntime({ ...shared, own, place }) : agentRuntime({ ...shared, machine, catalog, place: place! })
+      const announcing = announceAgent({ card: cardOf(agent), catalog: bus.catalog, log })
       const service = serveAgent({ bus, agent: runtime, identity, clock: systemClock, log, crash })
       return { announcing, service }
     })
@@ -82,6 +80,11 @@ export function host(options: HostingOptions): Hosting {
       await client.close()
     },
   }
+}
+
+/** What an agent says of itself in the catalog. */
+export function cardOf({ metadata, spec }: Agent): AgentCard {
+  return { v: CATALOG_VERSION, kind: 'agent', name: metadata.name, description: spec.config.description ?? '' }
 }
 
 /** New at every start, so that nobody takes this process for one that ended. */

@@ -55,6 +55,7 @@ export class LiveView {
       const name = printable(given ?? effect)
       this.names.set(effectId(event.task, event.n ?? 0, k), name)
       if (effect === 'tool') lines.push(`${paint('cyan', '▶')} calls tool ${name}`)
+      else if (effect.startsWith('local.')) lines.push(`${paint('cyan', '▶')} runs ${name}`)
       else if (effect === 'delegate') lines.push(`${paint('magenta', '▶')} asks ${name}`)
     }
     if (event.outcome)

@@ -152,6 +152,18 @@ describe('a replay of unusual tasks', () => {
 })
 
 describe('a replay of what changed', () => {
+  it('names another tool-call mode as a setting', async () => {
+    start()
+    const define = (spec: AgentSpec) => definitionOf({ ...spec, toolCallMode: 'string' })
+
+    expect(await replayed(system, await record(), today(agents, { define }))).toMatchObject({
+      verdict: 'diverged',
+      n: 0,
+      cause: 'settings',
+      why: 'the settings of agent "coordinator" changed: "toolCallMode" is "string" and was "auto"',
+    })
+  })
+
   it('names a changed prompt, at the first entry that used it', async () => {
     start()
     const instructions = 'Plan the work.\nThen answer in three sentences.'
@@ -250,7 +262,7 @@ describe('a replay of what changed', () => {
       path: 'commands[0].input.request.messages[1].content',
       recorded: 'k1',
       got: 'k1!',
-      cause: 'code',
+      cause: 'machine',
       why: expect.stringContaining(original.id),
     })
   })
@@ -267,7 +279,7 @@ describe('a replay of what changed', () => {
       verdict: 'diverged',
       n: 0,
       path: 'state',
-      cause: 'code',
+      cause: 'machine',
       why: expect.stringContaining('not a pure function'),
     })
   })

@@ -20,7 +20,7 @@ describe('a verdict', () => {
   })
 
   it('lets nothing of the record reach the terminal as a control character', () => {
-    const found = { path: 'outcome', recorded: 'a\u001b[2J', got: 'b\rc', cause: 'code', why: 'x\ny' } as const
+    const found = { path: 'outcome', recorded: 'a\u001b[2J', got: 'b\rc', cause: 'machine', why: 'x\ny' } as const
     const place = { agent: 'a', task: 'a_k', n: 0, entry: 'a_k_0' }
 
     const line = verdictLine({ verdict: 'diverged', traceId: 't', ...place, ...found, ms: 1 })

@@ -33,7 +33,7 @@ export function today(
 ) {
   const define = options.define ?? ((spec: AgentSpec) => definitionOf(spec))
   return {
-    machine: options.machine ?? agentMachine(),
+    machine: () => options.machine ?? agentMachine(),
     definition(agent: string): Json | undefined {
       const spec = specs.find(({ name }) => name === agent)
       return spec && (define(spec) as Json | undefined)

@@ -1,0 +1,129 @@
+/**
+ * The effects that a machine of your own names in `setup({ actors })`. Each is a typed source that XState never runs: the host carries it
+ * out, journals its answer, and the machine gets it as `event.output`. What is under way survives the death of any process.
+ */
+import type { PromiseActorLogic } from 'xstate'
+import { localEffectName } from '../../bus/wire/entry.ts'
+import type { Json } from '../../bus/wire/json.ts'
+import { effectSource } from '../machine.ts'
+
+/** What a source stands for. */
+export type EffectDeclaration =
+  | { readonly kind: 'tool'; readonly server: string; readonly tool: string }
+  | { readonly kind: 'delegate'; readonly agent: string }
+  | { readonly kind: 'model' }
+  | { readonly kind: 'local'; readonly run: LocalRun; readonly timeoutSeconds: number }
+
+/** What a local effect is given. */
+export interface LocalContext<Input = unknown> {
+  readonly input: Input
+  /** The effect's id: the same when it runs again after a crash. Hand it on to whatever must not happen twice. */
+  readonly idempotencyKey: string
+  /** Aborted when the answer is not needed any more, or the time is over. */
+  readonly signal: AbortSignal
+  /** W3C trace context whose span is this effect: for requests of your own. */
+  readonly traceparent: string
+  readonly tracestate?: string
+}
+
+export type LocalRun = (context: LocalContext<never>) => unknown
+
+/** Input of the effect `model`. */
+export type ModelQuestion = {
+  /** Instructions; absent: the model is told nothing but the prompt. */
+  readonly system?: string
+  /** Absent: as the agent's modelSettings say. */
+  readonly temperature?: number
+  readonly maxTokens?: number
+} & (
+  | { readonly prompt: string }
+  | { readonly messages: readonly { readonly role: 'system' | 'user' | 'assistant'; readonly content: string }[] }
+)
+
+export interface ModelAnswer {
+  readonly text: string
+  /** `stop`, or `length` when it ran into maxTokens. */
+  readonly finishReason: string
+  /** The model that answered, in its own words. */
+  readonly model: string
+}
+
+/** Longest time of a local effect that states none. */
+export const LOCAL_TIMEOUT_SECONDS = 60
+
+/** Two copies of this package in one process know each other's effects. */
+const DECLARATION = Symbol.for('kaos-actors.effect')
+
+/**
+ * A tool of an MCPServer that the agent's `spec.mcpServers` names. `event.output` is what it answered: structured content, or its text. It
+ * runs in the server's process; after a crash it is run again only if it declares itself idempotent or read-only, else the machine gets the
+ * error `indeterminate`.
+ */
+export function toolOf<Input, Output>(server: string, tool: string): PromiseActorLogic<Output, Input> {
+  return declare({ kind: 'tool', server, tool })
+}
+
+/**
+ * A task for another agent, one that `spec.agentNetwork.access` names. `event.output` is its answer, which may take days: nothing waits
+ * meanwhile. A task that fails there is an error here.
+ */
+export function delegate<Input, Output>(agent: string): PromiseActorLogic<Output, Input> {
+  return declare({ kind: 'delegate', agent })
+}
+
+/** One call to the agent's model (`spec.modelAPI` and `spec.model`). After a crash it may be made again, under the same idempotency key. */
+export function model(): PromiseActorLogic<ModelAnswer, ModelQuestion> {
+  return declare({ kind: 'model' })
+}
+
+/**
+ * A function that runs in the agent's host. After a crash it runs again with the same `idempotencyKey`. What it returns must be JSON. A throw
+ * is an error to the machine (`onError`): `event.error` is `{ code: 'effect_failed', message, details? }`, with the error's own code in
+ * `details.code` if it has one. Past `timeoutSeconds` (default 60) the code is `effect_timeout`.
+ */
+export function local<Input, Output>(
+  run: (context: LocalContext<Input>) => Output | Promise<Output>,
+  options: { readonly timeoutSeconds?: number } = {},
+): PromiseActorLogic<Output, Input> {
+  return declare({ kind: 'local', run: run as LocalRun, timeoutSeconds: options.timeoutSeconds ?? LOCAL_TIMEOUT_SECONDS })
+}
+
+/** What a source of a machine declares; undefined for anything that was not made here. */
+export function declarationOf(source: unknown): EffectDeclaration | undefined {
+  if (source === null || typeof source !== 'object') return undefined
+  return (source as { readonly [DECLARATION]?: EffectDeclaration })[DECLARATION]
+}
+
+/** How an effect stands in an entry: the same as those of the agent of this project, so that traces and replay need not tell them apart. */
+export function toEffect(
+  source: string,
+  declaration: EffectDeclaration,
+  input: Json,
+): { readonly effect: string; readonly input: Json } {
+  switch (declaration.kind) {
+    case 'tool':
+      return { effect: 'tool', input: { server: declaration.server, tool: declaration.tool, arguments: input ?? {} } }
+    case 'delegate':
+      return { effect: 'delegate', input: { peer: declaration.agent, task: input } }
+    case 'model':
+      return { effect: 'model', input: { request: requestOf(input as unknown as ModelQuestion) } }
+    case 'local':
+      return { effect: localEffectName(source), input }
+  }
+}
+
+function requestOf(question: ModelQuestion): Json {
+  const { system, temperature, maxTokens } = question
+  const said = 'messages' in question ? question.messages : [{ role: 'user' as const, content: question.prompt }]
+  const messages = [...(system === undefined ? [] : [{ role: 'system' as const, content: system }]), ...said]
+  return {
+    messages: messages as unknown as Json,
+    ...(temperature !== undefined && { temperature }),
+    ...(maxTokens !== undefined && { max_tokens: maxTokens }),
+  }
+}
+
+function declare<Output, Input>(declaration: EffectDeclaration): PromiseActorLogic<Output, Input> {
+  // Not enumerable state of XState: it copies machines with `provide`, never their sources.
+  return Object.assign(effectSource<Output, Input>(), { [DECLARATION]: declaration })
+}
