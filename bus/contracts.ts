@@ -113,6 +113,13 @@ export interface Progress {
   tell(subject: string, event: object): void
 }
 
+export interface BusState {
+  /** `reconnecting` also while only the connection that journals are read on is lost; `closed` for good. */
+  readonly broker: 'connected' | 'reconnecting' | 'closed'
+  /** Open consumers from which the broker has not answered yet, since the connection was made or their last pull was lost: "agent analyst task". */
+  readonly unbound: readonly string[]
+}
+
 export interface Bus {
   readonly namespace: string
   readonly journal: Journal
@@ -123,6 +130,8 @@ export interface Bus {
   readonly claims: Claims
   readonly catalog: Catalog
   readonly progress: Progress
+  /** What is known here now; asks nobody. */
+  state(): BusState
   close(): Promise<void>
 }
 

@@ -9,13 +9,28 @@ import type { Delivery, Liveness, Mailbox, MailConsumer, Subscription } from './
 import { DELIVERY_LIMITS } from './wire/limits.ts'
 import type { Incoming } from './wire/message.ts'
 import { type Party, partyText, type Subjects, streamNames } from './wire/subjects.ts'
+import type { Writer } from './writer.ts'
 
-const decoder = new TextDecoder()
+const decoder = new TextDecoder('utf-8', { fatal: true })
+const lenientDecoder = new TextDecoder()
 /** A pull whose end was never told, because its leader died: asked again this long after it should have ended. */
 const PULL_LOST_MS = 600
 const TICK_MS = 300
+/** A pull whose consumer has not answered yet: its end is the answer of an idle one. */
+const BINDING_PULL_MS = 100
 
-export function createMailbox(connection: NatsConnection, inboxPrefix: string, subjects: Subjects, log: Logger): Mailbox {
+export interface NatsMailbox extends Mailbox {
+  /** Open consumers that have not answered a pull since the connection was made, or whose last pull was lost. */
+  unbound(): readonly string[]
+}
+
+export function createMailbox(
+  connection: NatsConnection,
+  writer: Writer,
+  inboxPrefix: string,
+  subjects: Subjects,
+  log: Logger,
+): NatsMailbox {
   const pulls = new Set<Pull>()
   const beat = setInterval(() => {
     for (const pull of pulls) pull.sayWorking()
@@ -27,8 +42,10 @@ export function createMailbox(connection: NatsConnection, inboxPrefix: string, s
       const inbox = `${inboxPrefix}.m${(counter++).toString(36)}.${Math.random().toString(36).slice(2, 10)}`
       const pull = new Pull({
         connection,
+        writer,
         inbox,
         api: apiSubject(subjects, consumer),
+        kind: consumer.kind,
         party: partyOf(consumer),
         slots,
         receive,
@@ -41,6 +58,7 @@ export function createMailbox(connection: NatsConnection, inboxPrefix: string, s
       for (const pull of pulls) if (partyText(pull.party) === partyText(party) && pull.holds(delivery)) return true
       return false
     },
+    unbound: () => [...pulls].filter((pull) => pull.isUnbound).map((pull) => pull.name),
   }
 }
 
@@ -74,8 +92,10 @@ function partyOf(consumer: MailConsumer): Party {
 
 interface PullOptions {
   readonly connection: NatsConnection
+  readonly writer: Writer
   readonly inbox: string
   readonly api: string
+  readonly kind: MailConsumer['kind']
   readonly party: Party
   readonly slots: number
   readonly receive: (delivery: Delivery) => void
@@ -92,6 +112,8 @@ class Pull {
   private asked = 0
   private askedAt = 0
   private isAnswered = true
+  /** The broker has answered for this consumer since the connection was made. */
+  private isBound = false
   private isStopped = false
 
   constructor(options: PullOptions) {
@@ -100,16 +122,30 @@ class Pull {
     options.connection.subscribe(options.inbox, { callback: guarded((_error, message) => this.onMessage(message), options.log) })
     // Pulls in flight die with their leader or connection, and nobody says so.
     this.timer = setInterval(() => {
-      if (Date.now() - this.askedAt > DELIVERY_LIMITS.pullExpiresMs + PULL_LOST_MS) this.asked = 0
+      if (Date.now() - this.askedAt > DELIVERY_LIMITS.pullExpiresMs + PULL_LOST_MS) {
+        if (this.asked > 0) this.isBound = false
+        this.asked = 0
+      }
       this.ask()
     }, TICK_MS).unref()
     watchStatus(options.connection, {
+      onDisconnect: () => {
+        this.isBound = false
+      },
       onReconnect: () => {
         this.asked = 0
         this.ask()
       },
     })
     this.ask()
+  }
+
+  get name(): string {
+    return `${this.party.kind} ${this.party.name} ${this.options.kind}`
+  }
+
+  get isUnbound(): boolean {
+    return !this.isBound && !this.isStopped
   }
 
   holds(delivery: string): boolean {
@@ -132,8 +168,9 @@ class Pull {
     if (batch <= 0 || this.asked > free / 2) return
     this.asked += batch
     this.askedAt = Date.now()
-    const request = JSON.stringify({ batch, expires: DELIVERY_LIMITS.pullExpiresMs * 1e6 })
-    this.options.connection.publish(this.options.api, request, { reply: this.options.inbox })
+    const expiresMs = this.isBound ? DELIVERY_LIMITS.pullExpiresMs : BINDING_PULL_MS
+    const request = JSON.stringify({ batch, expires: expiresMs * 1e6 })
+    this.options.writer.publish(this.options.api, request, { reply: this.options.inbox })
   }
 
   private onMessage(message: Msg): void {
@@ -142,6 +179,7 @@ class Pull {
       return
     }
     this.noteAnswer(true)
+    this.isBound = true
     this.asked = Math.max(0, this.asked - 1)
     const info = parseAck(message.reply)
     const inHand = this.held.get(info.delivery)
@@ -150,10 +188,10 @@ class Pull {
       return
     }
     if (this.isStopped) {
-      this.options.connection.publish(message.reply, '-NAK')
+      this.options.writer.publish(message.reply, '-NAK')
       return
     }
-    const held = new HeldMessage(this.options.connection, toIncoming(message, info), message.reply, info.count, () => {
+    const held = new HeldMessage(this.options.writer, toIncoming(message, info), message.reply, info.count, () => {
       this.held.delete(info.delivery)
       this.ask()
     })
@@ -169,6 +207,8 @@ class Pull {
     const owed = Number(message.headers!.get('Nats-Pending-Messages') || 0)
     this.asked = code === 408 && owed > 0 ? Math.max(0, this.asked - owed) : 0
     // 503: no server has the consumer now; the timer asks again.
+    // 409: the consumer was deleted or has another leader, and only the next answer tells.
+    this.isBound = code !== 503 && code !== 409
     this.noteAnswer(code !== 503)
     if (code !== 503) this.ask()
   }
@@ -188,14 +228,14 @@ class Pull {
 class HeldMessage implements Delivery {
   readonly message: Incoming
   count: number
-  private readonly connection: NatsConnection
+  private readonly writer: Writer
   private readonly forget: () => void
   private reply: string
   private aliveAt = Date.now()
   private isEnded = false
 
-  constructor(connection: NatsConnection, message: Incoming, reply: string, count: number, forget: () => void) {
-    this.connection = connection
+  constructor(writer: Writer, message: Incoming, reply: string, count: number, forget: () => void) {
+    this.writer = writer
     this.message = message
     this.reply = reply
     this.count = count
@@ -235,7 +275,7 @@ class HeldMessage implements Delivery {
   }
 
   private tell(what: string): void {
-    if (!this.connection.isClosed()) this.connection.publish(this.reply, what)
+    this.writer.publish(this.reply, what)
   }
 }
 
@@ -256,9 +296,18 @@ function parseAck(reply: string): AckInfo {
 function toIncoming(message: Msg, info: AckInfo): Incoming {
   return {
     subject: message.subject,
-    body: decoder.decode(message.data),
+    ...textOf(message.data),
     header: (name) => message.headers?.get(name) || undefined,
     delivery: info.delivery,
     sentAt: info.sentAt,
+  }
+}
+
+/** Bytes that are no text stay visible in the dead letters, but nothing is done with them. */
+function textOf(data: Uint8Array): Pick<Incoming, 'body' | 'isUtf8'> {
+  try {
+    return { body: decoder.decode(data) }
+  } catch {
+    return { body: lenientDecoder.decode(data), isUtf8: false }
   }
 }

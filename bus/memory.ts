@@ -6,6 +6,7 @@ import type {
   Append,
   Blobs,
   Bus,
+  BusState,
   Catalog,
   Claims,
   Delivery,
@@ -313,6 +314,11 @@ export class MemoryBus implements Bus {
       announceAgent: async (card) => void broker.agents.set(card.name, card),
     }
     this.progress = { tell: (subject, event) => void (this.isDead || broker.progress.push({ subject, event })) }
+  }
+
+  /** A consumer binds when it is opened, or opening throws. */
+  state(): BusState {
+    return { broker: this.isDead ? 'closed' : 'connected', unbound: [] }
   }
 
   get isRunning(): boolean {

@@ -4,14 +4,15 @@ import type { Logger } from '../telemetry/log.ts'
 import type { BrokerSettings } from './access/settings.ts'
 import { createBlobs } from './blobs.ts'
 import { createCatalog } from './catalog.ts'
-import { connectBroker } from './connection.ts'
-import type { Bus } from './contracts.ts'
+import { connectBroker, watchStatus } from './connection.ts'
+import type { Bus, BusState } from './contracts.ts'
 import { createClaims, createJournal } from './journal.ts'
 import { createLiveness, createMailbox } from './mailbox.ts'
 import { createPost, Publisher } from './publish.ts'
 import { Reader } from './read.ts'
 import { createResults, createTraceIndex, type Results, type TraceIndex } from './results.ts'
 import { type Party, partyText, type Subjects, subjectsOf } from './wire/subjects.ts'
+import { Writer } from './writer.ts'
 
 /** The bus, and what only clients and `kaos up` use of it. */
 export interface NatsBus extends Bus {
@@ -38,7 +39,10 @@ export async function openBus(settings: BrokerSettings, { namespace, as, log }: 
     connectBroker(settings, { name: `kaos ${partyText(as)}`, inboxPrefix, log }),
     connectBroker(settings, { name: `kaos ${partyText(as)} reads`, inboxPrefix, log }),
   ])
-  const publisher = new Publisher(connection, inboxPrefix, log)
+  const states = [connection, readConnection].map(watchState)
+  const writer = new Writer(connection)
+  const mailbox = createMailbox(connection, writer, inboxPrefix, subjects, log)
+  const publisher = new Publisher(connection, writer, inboxPrefix, log)
   const reader = new Reader(readConnection, inboxPrefix, log)
   const blobs = createBlobs(publisher, reader, subjects)
   return {
@@ -51,18 +55,37 @@ export async function openBus(settings: BrokerSettings, { namespace, as, log }: 
     claims: createClaims(publisher, reader, subjects),
     blobs,
     post: createPost(publisher, blobs),
-    mailbox: createMailbox(connection, inboxPrefix, subjects, log),
+    mailbox,
     liveness: createLiveness(connection, subjects, log),
     catalog: createCatalog(publisher, reader, subjects, log),
     results: createResults(connection, reader, blobs, subjects, log),
     traces: createTraceIndex(connection, reader, subjects),
     progress: {
-      tell(subject, event) {
-        if (!connection.isClosed()) connection.publish(subject, JSON.stringify(event))
-      },
+      tell: (subject, event) => writer.publish(subject, JSON.stringify(event)),
+    },
+    state() {
+      const broker = states.map((state) => state())
+      const worst = broker.find((state) => state === 'closed') ?? broker.find((state) => state === 'reconnecting') ?? 'connected'
+      return { broker: worst, unbound: mailbox.unbound() }
     },
     async close() {
+      // Acks of this moment; the client hands them to its socket at its next microtask.
+      writer.flush()
+      await Promise.resolve()
       await Promise.all([connection, readConnection].map((open) => open.close()))
     },
   }
+}
+
+function watchState(connection: NatsConnection): () => BusState['broker'] {
+  let isConnected = true
+  watchStatus(connection, {
+    onDisconnect: () => {
+      isConnected = false
+    },
+    onReconnect: () => {
+      isConnected = true
+    },
+  })
+  return () => (connection.isClosed() ? 'closed' : isConnected ? 'connected' : 'reconnecting')
 }

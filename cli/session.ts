@@ -1,10 +1,11 @@
-/** The connection that client commands share: to NATS_URL, else to the `kaos up` of this folder. */
+/** Which broker a command uses: that of a context or of NATS_URL, else that of the `kaos up` of this folder. */
 
-import { requiredBrokerSettings } from '../bus/access/settings.ts'
+import { type BrokerSettings, brokerSettings, requiredBrokerSettings } from '../bus/access/settings.ts'
 import { type NatsBus, openBus } from '../bus/open.ts'
 import { type RunFile, readRunFile } from '../bus/server/run-file.ts'
 import { userParty } from '../bus/wire/subjects.ts'
 import { createLog, type Logger } from '../telemetry/log.ts'
+import { say } from './view/terminal.ts'
 
 export interface ClientSession {
   readonly bus: NatsBus
@@ -14,12 +15,12 @@ export interface ClientSession {
 
 /** Opens a bus for one command and closes it afterwards, whatever happens. */
 export async function withBus<T>(
-  options: { readonly namespace?: string | undefined },
+  options: { readonly namespace?: string | undefined; readonly context?: string | undefined },
   work: (session: ClientSession) => Promise<T>,
 ): Promise<T> {
   const run = readRunFile(process.cwd())
   const log = await createLog({ env: { LOG_LEVEL: 'ERROR', ...process.env } })
-  const settings = requiredBrokerSettings(process.env, run)
+  const settings = runningBroker(options.context, run)
   const namespace = options.namespace ?? run?.namespace ?? 'default'
   const bus = await openBus(settings, { namespace, as: userParty('cli'), log })
   try {
@@ -27,4 +28,24 @@ export async function withBus<T>(
   } finally {
     await bus.close()
   }
+}
+
+/** A broker that somebody names by a variable or a context; undefined if nobody does. */
+export function namedBroker(context: string | undefined): BrokerSettings | undefined {
+  const settings = brokerSettings(process.env, { context })
+  if (settings) sayWhoWins(settings)
+  return settings
+}
+
+/** A broker that runs already. Throws `broker_unreachable` if there is none to be found. */
+export function runningBroker(context: string | undefined, runFile: RunFile | undefined): BrokerSettings {
+  const settings = requiredBrokerSettings(process.env, { context, runFile })
+  sayWhoWins(settings)
+  return settings
+}
+
+/** Who names a context may not remember that the variable is set. */
+function sayWhoWins({ context, source, servers }: BrokerSettings): void {
+  if (context !== undefined && source === 'NATS_URL')
+    say(`NATS_URL comes before the context "${context}": using ${servers.join(', ')}`)
 }

@@ -1,7 +1,13 @@
 /** How an identity proves itself to the server, and how it is named to people. */
 import { readFileSync } from 'node:fs'
-import { type Authenticator, type ConnectionOptions, credsAuthenticator, nkeyAuthenticator } from '@nats-io/transport-node'
-import { type Identity, seedIn } from './settings.ts'
+import {
+  type Authenticator,
+  type ConnectionOptions,
+  credsAuthenticator,
+  jwtAuthenticator,
+  nkeyAuthenticator,
+} from '@nats-io/transport-node'
+import { type Identity, seedIn } from './credentials.ts'
 
 /** What the client needs to connect as this identity. */
 export function authentication(identity: Identity): ConnectionOptions {
@@ -14,6 +20,10 @@ export function authentication(identity: Identity): ConnectionOptions {
       return { token: identity.token }
     case 'nkey':
       return { authenticator: nkeyAuthenticator(new TextEncoder().encode(identity.seed)) }
+    case 'jwt': {
+      const seed = identity.seed === undefined ? undefined : new TextEncoder().encode(identity.seed)
+      return { authenticator: jwtAuthenticator(identity.jwt, seed) }
+    }
     case 'nkey-file':
       return { authenticator: fromFile(identity.file, (text) => nkeyAuthenticator(new TextEncoder().encode(seedIn(text) ?? ''))) }
     case 'creds':
@@ -48,6 +58,8 @@ export function nameOf(identity: Identity): string {
       return 'the holder of a token'
     case 'nkey':
       return 'the holder of an nkey'
+    case 'jwt':
+      return 'the holder of a user JWT'
     case 'nkey-file':
     case 'creds':
       return `the identity in "${identity.file}"`

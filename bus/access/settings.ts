@@ -1,61 +1,78 @@
 /**
- * Which NATS server to use and as whom: the NATS_* variables, else the run file of a "kaos up". Every mistake is an error that names the
- * variable and its value, except where the value is a secret.
+ * Which NATS server to use and as whom: the NATS_* variables, else a context of the `nats` command that is named, else the run file of a
+ * "kaos up". Every mistake is an error that names the variable or field and its value, except where the value is a secret.
  */
-import { accessSync, constants, readFileSync } from 'node:fs'
 import { KaosError } from '../wire/errors.ts'
+import { type NatsContext, readContext } from './context.ts'
+import { badSetting, credsFile, type Identity, jwtOf, nkeyIn, readable } from './credentials.ts'
 
 const PORT_DEFAULT = 4222
-const SEED = /^S[UAOCNX][A-Z2-7]{56}$/
-
-/** Who connects. Files are read again at each connection, so that renewed credentials are picked up. */
-export type Identity =
-  | { readonly kind: 'none' }
-  | { readonly kind: 'creds'; readonly file: string }
-  | { readonly kind: 'nkey-file'; readonly file: string }
-  | { readonly kind: 'nkey'; readonly seed: string }
-  | { readonly kind: 'user'; readonly user: string; readonly password: string }
-  | { readonly kind: 'token'; readonly token: string }
 
 /** Paths of PEM files. An empty object asks for TLS with the system's certificate authorities. */
 export interface TlsFiles {
   readonly caFile?: string
   readonly certFile?: string
   readonly keyFile?: string
+  /** TLS begins before the server's greeting; the server must be set up for it. */
+  readonly handshakeFirst?: true
 }
 
 /** Plain data: may be handed to another process. Holds secrets: never log it. */
 export interface BrokerSettings {
   /** `nats://host:port`, at least one, without user, password or token. */
   readonly servers: readonly string[]
-  readonly source: 'NATS_URL' | 'run file' | 'embedded'
+  /** What named the servers, for messages. */
+  readonly source: 'NATS_URL' | 'run file' | 'embedded' | `context "${string}"`
+  /** The context that completes what the variables do not name. */
+  readonly context?: string
   readonly identity: Identity
   readonly tls?: TlsFiles
 }
 
+export interface BrokerSources {
+  /** A context of the `nats` command, by name; `NATS_CONTEXT` if absent or empty. */
+  readonly context?: string | undefined
+  /** Of a "kaos up" that runs here. */
+  readonly runFile?: { readonly url: string } | undefined
+}
+
 /**
- * Undefined if neither NATS_URL nor a run file names a server: "kaos up" then starts one. Throws `usage` for anything that cannot be meant.
+ * As natscli merges them: NATS_* variables before the fields of the context, and if any of them names an identity, none is taken from the
+ * context. Undefined if nothing names a server: "kaos up" then starts one. Throws `bad_setting` for anything that cannot be meant.
  * An empty variable counts as absent.
  */
-export function brokerSettings(env: NodeJS.ProcessEnv, runFile?: { readonly url: string }): BrokerSettings | undefined {
-  const url = env.NATS_URL || runFile?.url
+export function brokerSettings(
+  env: NodeJS.ProcessEnv,
+  { context: asked, runFile }: BrokerSources = {},
+): BrokerSettings | undefined {
+  const context = contextOf(env, asked)
+  const url = env.NATS_URL || context?.url || runFile?.url
   if (!url) return undefined
-  const source = env.NATS_URL ? 'NATS_URL' : 'run file'
-  const addresses = url.split(',').map((part) => readAddress(part.trim(), source))
-  const identity = onlyOne([
-    ...addresses.flatMap((address) => (address.identity ? [{ from: source, identity: address.identity }] : [])),
-    ...identitiesOf(env),
-  ])
-  const tls = tlsOf(env) ?? (addresses.some((address) => address.isTls) ? {} : undefined)
-  const servers = addresses.map((address) => address.server)
-  return tls ? { servers, source, identity, tls } : { servers, source, identity }
+  const source = env.NATS_URL ? 'NATS_URL' : context ? (`context "${context.name}"` as const) : 'run file'
+  const from = source.startsWith('context') ? `url of ${source}` : source
+  const addresses = url.split(',').map((part) => readAddress(part.trim(), from))
+  const inAddresses = addresses.flatMap(({ identity }) => (identity ? [{ from, identity }] : []))
+  const fromVariables = identitiesOf(env, context)
+  if (env.NATS_URL) fromVariables.unshift(...inAddresses)
+  const identity = onlyOne(fromVariables.length > 0 ? fromVariables : [...inAddresses, ...(context?.identities() ?? [])])
+  const tls = tlsOf(env, context) ?? (addresses.some(({ isTls }) => isTls) ? {} : undefined)
+  const servers = addresses.map(({ server }) => server)
+  return { servers, source, ...(context && { context: context.name }), identity, ...(tls && { tls }) }
+}
+
+function contextOf(env: NodeJS.ProcessEnv, asked: string | undefined): NatsContext | undefined {
+  if (asked) return readContext(asked, '--context', env)
+  return env.NATS_CONTEXT ? readContext(env.NATS_CONTEXT, 'NATS_CONTEXT', env) : undefined
 }
 
 /** As `brokerSettings`, for commands that need a broker that runs already. Throws `broker_unreachable` if none is named. */
-export function requiredBrokerSettings(env: NodeJS.ProcessEnv, runFile?: { readonly url: string }): BrokerSettings {
-  const settings = brokerSettings(env, runFile)
+export function requiredBrokerSettings(env: NodeJS.ProcessEnv, sources: BrokerSources = {}): BrokerSettings {
+  const settings = brokerSettings(env, sources)
   if (settings) return settings
-  throw new KaosError('broker_unreachable', 'could not find a broker: NATS_URL is not set, and no "kaos up" runs in this folder')
+  throw new KaosError(
+    'broker_unreachable',
+    'could not find a broker: NATS_URL is not set, no context is named, and no "kaos up" runs in this folder',
+  )
 }
 
 interface Address {
@@ -69,12 +86,12 @@ function readAddress(text: string, source: string): Address {
   const withScheme = text.includes('://') ? text : `nats://${text}`
   const url = URL.canParse(withScheme) ? new URL(withScheme) : undefined
   const given = text.replace(/\/\/[^/]*@/, '//…@').replace(/^[^/]*@/, '…@')
-  if (!url?.hostname) throw bad(source, given, 'is no address', 'write nats://HOST:PORT, several separated by commas')
+  if (!url?.hostname) throw badSetting(source, given, 'is no address', 'write nats://HOST:PORT, several separated by commas')
   if (url.protocol !== 'nats:' && url.protocol !== 'tls:') {
-    throw bad(source, given, `has the scheme "${url.protocol.slice(0, -1)}"`, 'use nats:// or tls://')
+    throw badSetting(source, given, `has the scheme "${url.protocol.slice(0, -1)}"`, 'use nats:// or tls://')
   }
   if (url.pathname.length > 1 || url.search || url.hash)
-    throw bad(source, given, 'has more than host and port', 'write nats://HOST:PORT')
+    throw badSetting(source, given, 'has more than host and port', 'write nats://HOST:PORT')
   const isTls = url.protocol === 'tls:'
   return { server: `nats://${url.hostname}:${url.port || PORT_DEFAULT}`, identity: identityIn(url, source, given), isTls }
 }
@@ -85,7 +102,7 @@ function identityIn(url: URL, source: string, given: string): Identity | undefin
     if (url.password) return { kind: 'user', user, password: decodeURIComponent(url.password) }
     return user ? { kind: 'token', token: user } : undefined
   } catch {
-    throw bad(source, given, 'has a user or password that is not percent-encoded', 'write % as %25')
+    throw badSetting(source, given, 'has a user or password that is not percent-encoded', 'write % as %25')
   }
 }
 
@@ -94,13 +111,19 @@ interface Named {
   readonly identity: Identity
 }
 
-function identitiesOf(env: NodeJS.ProcessEnv): Named[] {
+function identitiesOf(env: NodeJS.ProcessEnv, context: NatsContext | undefined): Named[] {
   const found: Named[] = []
-  if (env.NATS_CREDS) found.push({ from: 'NATS_CREDS', identity: credsIn(env.NATS_CREDS) })
-  if (env.NATS_NKEY) found.push({ from: 'NATS_NKEY', identity: nkeyIn(env.NATS_NKEY.trim()) })
+  if (env.NATS_CREDS) found.push({ from: 'NATS_CREDS', identity: credsFile('NATS_CREDS', env.NATS_CREDS) })
+  if (env.NATS_NKEY) found.push({ from: 'NATS_NKEY', identity: nkeyIn('NATS_NKEY', env.NATS_NKEY.trim()) })
+  if (env.NATS_JWT) {
+    const seed = env.NATS_SEED ? { from: 'NATS_SEED', text: env.NATS_SEED } : undefined
+    found.push({ from: 'NATS_JWT', identity: jwtOf('NATS_JWT', env.NATS_JWT, seed) })
+  }
   if (env.NATS_TOKEN) found.push({ from: 'NATS_TOKEN', identity: { kind: 'token', token: env.NATS_TOKEN } })
-  if (env.NATS_USER) {
-    found.push({ from: 'NATS_USER', identity: { kind: 'user', user: env.NATS_USER, password: env.NATS_PASSWORD ?? '' } })
+  // A context may leave the password of its user to a variable.
+  const user = env.NATS_USER || (env.NATS_PASSWORD && context?.user)
+  if (user) {
+    found.push({ from: 'NATS_USER', identity: { kind: 'user', user, password: env.NATS_PASSWORD ?? '' } })
   } else if (env.NATS_PASSWORD) {
     throw new KaosError('bad_setting', 'NATS_PASSWORD is set and NATS_USER is not: set both, or NATS_TOKEN for a token')
   }
@@ -118,67 +141,22 @@ function onlyOne(found: readonly Named[]): Identity {
   throw new KaosError('bad_setting', `${both}: keep one`)
 }
 
-function credsIn(file: string): Identity {
-  const text = readText('NATS_CREDS', file)
-  const isCreds = /-----BEGIN NATS USER JWT-----[\s\S]+-----BEGIN USER NKEY SEED-----/.test(text)
-  if (!isCreds) throw bad('NATS_CREDS', file, 'is no credentials file', 'name a .creds file with a user JWT and its seed')
-  return { kind: 'creds', file }
-}
-
-/** The nats command takes a file here; a seed in the variable itself is understood too, and must then never be shown. */
-function nkeyIn(value: string): Identity {
-  if (SEED.test(value)) return { kind: 'nkey', seed: value }
-  if (value.startsWith('S') && !/[./]/.test(value) && value.length > 40) {
-    throw new KaosError(
-      'bad_setting',
-      'NATS_NKEY is a damaged seed: it must be 58 characters from A-Z and 2-7, or the name of a file',
-    )
+function tlsOf(env: NodeJS.ProcessEnv, context: NatsContext | undefined): TlsFiles | undefined {
+  const pick = (variable: 'NATS_CA' | 'NATS_CERT' | 'NATS_KEY', field: string, file: string | undefined) => {
+    if (env[variable]) return { from: variable, file: env[variable] }
+    return file ? { from: `${field} of context "${context?.name}"`, file } : undefined
   }
-  const text = readText('NATS_NKEY', value)
-  if (!seedIn(text)) throw bad('NATS_NKEY', value, 'holds no seed', 'name a file with the seed of a user, which begins with SU')
-  return { kind: 'nkey-file', file: value }
-}
-
-/** The seed in the text of a key file. */
-export function seedIn(text: string): string | undefined {
-  return text.split(/\s+/).find((word) => SEED.test(word))
-}
-
-function tlsOf(env: NodeJS.ProcessEnv): TlsFiles | undefined {
-  const { NATS_CA, NATS_CERT, NATS_KEY } = env
-  if (!NATS_CA && !NATS_CERT && !NATS_KEY) return undefined
-  if (Boolean(NATS_CERT) !== Boolean(NATS_KEY)) {
-    const [set, unset] = NATS_CERT ? ['NATS_CERT', 'NATS_KEY'] : ['NATS_KEY', 'NATS_CERT']
+  const ca = pick('NATS_CA', 'ca', context?.caFile)
+  const cert = pick('NATS_CERT', 'cert', context?.certFile)
+  const key = pick('NATS_KEY', 'key', context?.keyFile)
+  if (!ca && !cert && !key && !context?.isTlsFirst) return undefined
+  if (Boolean(cert) !== Boolean(key)) {
+    const [set, unset] = cert ? [cert.from, 'NATS_KEY'] : [key?.from, 'NATS_CERT']
     throw new KaosError('bad_setting', `${set} is set and ${unset} is not: a client certificate needs both`)
   }
   return {
-    ...(NATS_CA ? { caFile: readable('NATS_CA', NATS_CA) } : {}),
-    ...(NATS_CERT && NATS_KEY ? { certFile: readable('NATS_CERT', NATS_CERT), keyFile: readable('NATS_KEY', NATS_KEY) } : {}),
+    ...(ca && { caFile: readable(ca.from, ca.file) }),
+    ...(cert && key && { certFile: readable(cert.from, cert.file), keyFile: readable(key.from, key.file) }),
+    ...(context?.isTlsFirst && { handshakeFirst: true as const }),
   }
-}
-
-function readable(variable: string, file: string): string {
-  try {
-    accessSync(file, constants.R_OK)
-    return file
-  } catch (error) {
-    throw unreadable(variable, file, error)
-  }
-}
-
-function readText(variable: string, file: string): string {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch (error) {
-    throw unreadable(variable, file, error)
-  }
-}
-
-function unreadable(variable: string, file: string, error: unknown): KaosError {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : String(error)
-  return bad(variable, file, `cannot be read (${code})`, 'name a file that exists and may be read')
-}
-
-function bad(variable: string, value: string, what: string, cure: string): KaosError {
-  return new KaosError('bad_setting', `${variable} "${value}" ${what}: ${cure}`)
 }

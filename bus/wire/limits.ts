@@ -25,6 +25,8 @@ export const MESSAGE_LIMITS = {
   partBytesMin: 256,
   /** A list or object with at least so many characters that are no bodies themselves is a body as a whole. */
   partOfSmallCharsMin: 2 * KiB,
+  /** Of a message's id or cause, and of any header that we pass on: the server takes 64 KiB of headers in all, ours among them. */
+  idCharsMax: 1_024,
   /** How deep JSON may nest: JSON.parse takes any depth, and what comes after it recurses. */
   jsonDepthMax: 256,
 } as const
@@ -87,6 +89,8 @@ export const HOST_LIMITS = {
   missedMailMax: 10_000,
   /** A snapshot goes into every so many entries. */
   snapshotEvery: 50,
+  /** An actor that took longer than this to be read from its journal is worth a line in the log. */
+  activationMs: 200,
   /** How often the tool lists are read again. */
   catalogEveryMs: 5 * SECOND_MS,
   /** How long a start waits for the tool lists of its agent before the task fails. */

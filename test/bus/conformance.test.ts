@@ -148,6 +148,14 @@ for (const [name, start] of [
       await subscription.stop()
     })
 
+    it('says that it is connected and when its consumers are bound', async () => {
+      const subscription = bus.mailbox.open({ kind: 'call', tool: 't' }, 4, (delivery) => delivery.ack())
+
+      await until(() => bus.state().unbound.length === 0 || undefined, 'all consumers to be bound')
+      expect(bus.state()).toEqual({ broker: 'connected', unbound: [] })
+      await subscription.stop()
+    })
+
     it('answers who holds a delivery, and knows the dead', async () => {
       const serving = bus.liveness.serve(agentParty('a'), 'h1', (delivery) => delivery === '7-1')
 

@@ -49,8 +49,11 @@ describe('the address', () => {
   test('comes from the run file when NATS_URL is absent or empty', () => {
     const runFile = { url: 'nats://127.0.0.1:4555' }
 
-    expect(brokerSettings({ NATS_URL: '' }, runFile)).toMatchObject({ servers: ['nats://127.0.0.1:4555'], source: 'run file' })
-    expect(brokerSettings(URL_ONLY, runFile)).toMatchObject({ servers: ['nats://broker:4222'], source: 'NATS_URL' })
+    expect(brokerSettings({ NATS_URL: '' }, { runFile })).toMatchObject({
+      servers: ['nats://127.0.0.1:4555'],
+      source: 'run file',
+    })
+    expect(brokerSettings(URL_ONLY, { runFile })).toMatchObject({ servers: ['nats://broker:4222'], source: 'NATS_URL' })
   })
 
   test('is absent when nobody names one', () => {

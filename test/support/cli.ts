@@ -17,6 +17,8 @@ export interface Finished {
 const UNSET = [
   'NATS_URL',
   'NATS_CREDS',
+  'NATS_CONTEXT',
+  'KUBERNETES_SERVICE_HOST',
   'MODEL_API_URL',
   'MODEL_NAME',
   'OPENAI_API_KEY',
@@ -50,6 +52,7 @@ export class Folder {
     options: { readonly env?: Readonly<Record<string, string>>; readonly input?: string; readonly deadlineMs?: number } = {},
   ): Promise<Finished> {
     const child = this.spawn(args, options.env)
+    child.stdin!.on('error', () => {}) // it may refuse what it is given before it has read it all
     child.stdin!.end(options.input ?? '')
     const { promise, resolve, reject } = Promise.withResolvers<Finished>()
     let stdout = ''

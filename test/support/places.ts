@@ -288,6 +288,7 @@ class FaultyProcess implements Process {
       },
       catalog,
       progress: { tell: (subject, event) => void (this.isDead || progress.tell(subject, event)) },
+      state: () => inner.state(),
       close: async () => this.kill(),
     }
   }
