@@ -130,8 +130,8 @@ const modelSettingsSchema = z.strictObject({
     .int()
     .min(1)
     .max(3600)
-    .default(60)
-    .describe('Longest time for one reply of the model, in seconds. Default 60.'),
+    .optional()
+    .describe('Longest time for one reply of the model, in seconds. Unset: 60, and 120 with toolCallMode string.'),
 })
 
 const configSchema = z.strictObject({
@@ -143,7 +143,7 @@ const configSchema = z.strictObject({
     .enum(['auto', 'native', 'string'])
     .default('auto')
     .describe(
-      'How the model calls tools: native function calls, JSON in its text (string), or what it can (auto). Default "auto".',
+      'How the model calls tools: native function calls, JSON in its text (string), or native until refused (auto). Default "auto".',
     ),
   modelSettings: modelSettingsSchema.prefault({}).describe('How the model is asked.'),
   taskConfig: taskConfigSchema.prefault({}).describe('Limits of one task.'),
@@ -154,8 +154,25 @@ const configSchema = z.strictObject({
 
 export const agentSpecSchema = withRules(
   z.strictObject({
-    modelAPI: z.string().min(1).describe('Name of the ModelAPI that answers for the model.'),
-    model: z.string().min(1).describe('Name of the model; the ModelAPI has to offer it.'),
+    modelAPI: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Name of the ModelAPI that answers for the model. Unset: only with machineRef or external.'),
+    model: z.string().min(1).optional().describe('Name of the model; the ModelAPI has to offer it. Unset: as modelAPI.'),
+    machineRef: z
+      .strictObject({
+        path: z
+          .string()
+          .min(1)
+          .describe('A file whose default export is an XState machine that is the agent; relative to the manifest.'),
+      })
+      .optional()
+      .describe('The machine that is the agent. Unset: the one that asks the model and calls its tools.'),
+    external: z
+      .boolean()
+      .optional()
+      .describe('Whether its mail is answered by a program of yours; nobody here runs it. Unset: it runs here.'),
     mcpServers: z
       .array(z.string().min(1))
       .default([])
@@ -178,6 +195,22 @@ export const agentSpecSchema = withRules(
     podSpec: podSpecSchema.optional().describe('Changes to its pod: a PodSpec that is merged over the generated one.'),
   }),
   [
+    {
+      fields: ['external', 'machineRef'],
+      check: (it) => (it.external && it.machineRef ? 'no external with machineRef: a machine runs here' : undefined),
+    },
+    {
+      fields: ['model', 'modelAPI'],
+      check: (it) => (it.modelAPI && !it.model ? 'text that is not empty: the name of a model of modelAPI' : undefined),
+    },
+    {
+      fields: ['modelAPI', 'model', 'machineRef', 'external'],
+      check: (it) => {
+        if (it.modelAPI) return undefined
+        if (it.model) return 'the name of a ModelAPI that offers the model'
+        return it.machineRef || it.external ? undefined : 'modelAPI and model, unless machineRef or external is set'
+      },
+    },
     {
       fields: ['telemetry', 'config.telemetry'],
       check: ({ telemetry, config }) =>

@@ -5,8 +5,8 @@ import { isObject, isTooDeep, type Json } from '../../bus/wire/json.ts'
 import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
 import type { DoorLimits } from '../../bus/wire/message.ts'
 import type { ToolCall } from '../effects/chat.ts'
+import type { ChatMessage } from './conversation.ts'
 import { type AgentDefinition, delegateName } from './definition.ts'
-import type { ChatMessage } from './prompt.ts'
 
 /** Input of the effect `tool`. */
 export interface ToolInput {

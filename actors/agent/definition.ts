@@ -8,13 +8,15 @@ export interface ModelSettings {
   readonly temperature?: number | undefined
   readonly seed?: number | undefined
   readonly maxTokens?: number | undefined
-  /** Of one model call with its retries. */
+  /** Of one model call with its retries. Default MODEL_TIMEOUT_SECONDS, where calls are texts TEXT_MODEL_TIMEOUT_SECONDS. */
   readonly timeoutSeconds?: number | undefined
 }
 
 export interface Peer {
   readonly name: string
   readonly description: string
+  /** A program of its own answers: it keeps no journal, all that is known of its work is the answer in the journal of who asked. */
+  readonly external?: true
 }
 
 export interface AgentDefinition {
@@ -25,6 +27,8 @@ export interface AgentDefinition {
   readonly systemPrompt: string
   readonly model: string
   readonly settings: ModelSettings
+  /** `auto` begins native, and goes on in texts when the endpoint refuses tools. */
+  readonly toolCallMode: 'auto' | 'native' | 'string'
   readonly peers: readonly Peer[]
   readonly tools: readonly OfferedTool[]
   /** Hash of all tool lists as they were announced. */
@@ -39,6 +43,10 @@ export interface AgentDefinition {
   /** Why the task cannot begin at all. */
   readonly failure?: Failure
 }
+
+export const MODEL_TIMEOUT_SECONDS = 60
+/** A model that is asked in texts is mostly a small one on a small machine. */
+export const TEXT_MODEL_TIMEOUT_SECONDS = 120
 
 export function delegateName(peer: string): string {
   return `delegate_to_${peer}`

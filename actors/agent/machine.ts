@@ -7,8 +7,11 @@ import type { Json } from '../../bus/wire/json.ts'
 import type { ChatRequest, ToolCall } from '../effects/chat.ts'
 import { effectSource, type Machine, registerMachine } from '../machine.ts'
 import { answerText, type DelegateInput, failureText, type PlannedCall, planCalls, type Spent, type ToolInput } from './calls.ts'
-import type { AgentDefinition } from './definition.ts'
-import { buildRequest, type ChatMessage, lastMessages, readHistory, taskText } from './prompt.ts'
+import { type ChatMessage, lastMessages, readHistory } from './conversation.ts'
+import { type AgentDefinition, MODEL_TIMEOUT_SECONDS, TEXT_MODEL_TIMEOUT_SECONDS } from './definition.ts'
+import { buildRequest, type CallForm, offersOf, taskText } from './prompt.ts'
+import { readBareCalls, readTextReply, type TextReply } from './text-calls.ts'
+import { unreadableText } from './text-form.ts'
 
 /** What the effect `model` answers with. */
 export interface ModelValue {
@@ -21,7 +24,8 @@ export interface ModelValue {
 /** Input of the effect `model`. */
 export interface ModelInput {
   readonly request: ChatRequest
-  readonly timeoutSeconds: number
+  /** Default MODEL_TIMEOUT_SECONDS. */
+  readonly timeoutSeconds?: number
   /** Epoch ms after which the answer is of no use. */
   readonly deadlineAt?: number
 }
@@ -35,8 +39,10 @@ interface Context {
   readonly definition: AgentDefinition
   readonly limits: Limits
   readonly path: readonly string[]
+  /** How the model is offered tools from here on. */
+  readonly form: CallForm
   readonly history: readonly ChatMessage[]
-  /** The task and everything since, without the system message. */
+  /** The task and everything since, without the system message, in native form. */
   readonly messages: readonly ChatMessage[]
   /** Model calls answered. */
   readonly round: number
@@ -59,8 +65,6 @@ interface Answered {
   readonly at: number
 }
 
-const MODEL_TIMEOUT_SECONDS = 60
-
 const logic = setup({
   types: {} as { context: Context; input: AgentInput; output: Json; tags: 'failed' | 'canceled' },
   actors: {
@@ -71,11 +75,12 @@ const logic = setup({
   guards: {
     hasFailed: ({ context }) => context.failure !== undefined,
     hasAnswered: ({ context }) => context.text !== undefined,
+    hasCalls: ({ context }) => context.calls.length > 0,
     hasAllAnswers: ({ context }) => context.calls.every((call) => call.as in context.answers),
   },
   actions: {
     takeReply: assign(({ context, event }) => takeReply(context, event as unknown as Answered)),
-    takeModelFailure: assign(({ event }) => ({ failure: (event as unknown as Answered).error! })),
+    takeModelFailure: assign(({ context, event }) => takeModelFailure(context, event as unknown as Answered)),
     takeAnswer: assign(({ context, event }) => takeAnswer(context, event as unknown as Answered)),
     forgetChild: stopChild(({ event }) => (event as unknown as Answered).actorId),
     tellModel: assign(({ context }) => tellModel(context)),
@@ -100,11 +105,17 @@ const logic = setup({
         id: 'model',
         input: ({ context }) => modelInput(context),
         onDone: { target: 'deciding', actions: 'takeReply' },
-        onError: { target: 'failed', actions: 'takeModelFailure' },
+        onError: { target: 'deciding', actions: 'takeModelFailure' },
       },
     },
     deciding: {
-      always: [{ guard: 'hasFailed', target: 'failed' }, { guard: 'hasAnswered', target: 'completed' }, { target: 'acting' }],
+      always: [
+        { guard: 'hasFailed', target: 'failed' },
+        { guard: 'hasAnswered', target: 'completed' },
+        { guard: 'hasCalls', target: 'acting' },
+        // A reply that could not be read, or an endpoint that refused tools: it is asked again, and otherwise.
+        { target: 'thinking' },
+      ],
     },
     acting: {
       entry: 'beginCalls',
@@ -128,7 +139,7 @@ export function agentMachine(variant = ''): Machine {
   return registerMachine({ name: 'agent', logic, toInput: (start, at) => ({ start, at }), sources: [...SOURCES, variant] })
 }
 
-const SOURCES = ['machine', 'prompt', 'calls', 'definition'].map((name) => {
+const SOURCES = ['machine', 'prompt', 'conversation', 'calls', 'definition', 'text-calls', 'text-form'].map((name) => {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   return readFileSync(new URL(`./${name}.${extension}`, import.meta.url), 'utf8')
 })
@@ -141,6 +152,7 @@ function begin({ start, at }: AgentInput): Context {
     definition,
     limits,
     path,
+    form: definition.toolCallMode === 'string' ? 'string' : 'native',
     history: lastMessages(readHistory(start.context), definition.contextLimit),
     messages: [{ role: 'user', content: taskText(start.input) }],
     round: 0,
@@ -180,10 +192,12 @@ function limitsOf(definition: AgentDefinition, asked: Limits, at: number): Limit
   }
 }
 
-function modelInput({ definition, history, messages, limits }: Context): ModelInput {
+function modelInput({ definition, form, history, messages, limits }: Context): ModelInput {
+  const timeoutSeconds =
+    definition.settings.timeoutSeconds ?? (form === 'string' ? TEXT_MODEL_TIMEOUT_SECONDS : MODEL_TIMEOUT_SECONDS)
   return {
-    request: buildRequest(definition, history, messages),
-    timeoutSeconds: definition.settings.timeoutSeconds ?? MODEL_TIMEOUT_SECONDS,
+    request: buildRequest(definition, form, history, messages),
+    timeoutSeconds,
     ...(limits.deadlineAt !== undefined && { deadlineAt: limits.deadlineAt }),
   }
 }
@@ -195,27 +209,48 @@ function takeReply(context: Context, { output, usage, at }: Answered): Partial<C
     return { failure: { code: 'model_bad_answer', message: 'the model effect gave neither text nor calls' } }
   const round = context.round + 1
   const spent = spend(context.spent, usage)
-  const said: ChatMessage = {
-    role: 'assistant',
-    content: reply.text === '' ? null : reply.text,
-    ...(reply.toolCalls.length > 0 && {
-      tool_calls: reply.toolCalls.map(({ id, name, arguments: args }) => ({
-        id,
-        type: 'function' as const,
-        function: { name, arguments: args },
-      })),
-    }),
+  const meant = understand(reply, context)
+  if (meant.kind === 'answer')
+    return { round, spent, messages: [...context.messages, assistant(reply.text, [])], text: reply.text }
+  const asked = meant.kind === 'calls' ? meant.calls : []
+  const failure = exceeded(context.limits, round, spent, asked.length, at)
+  if (meant.kind === 'unreadable') {
+    const told: ChatMessage = { role: 'user', content: unreadableText(meant.why) }
+    return { round, spent, messages: [...context.messages, assistant(reply.text, []), told], ...(failure && { failure }) }
   }
-  const taken = { round, spent, messages: [...context.messages, said] }
-  if (reply.toolCalls.length === 0) return { ...taken, text: reply.text }
-  const failure = exceeded(context.limits, round, spent, reply.toolCalls.length, at)
+  const taken = { round, spent, messages: [...context.messages, assistant(meant.said, asked)] }
   if (failure) return { ...taken, failure }
   const { definition, limits, path } = context
   const conversation = lastMessages([...context.history, ...context.messages], definition.contextLimit)
-  const calls = planCalls(reply.toolCalls, { definition, limits, path, round, spent, context: conversation })
+  const calls = planCalls(asked, { definition, limits, path, round, spent, context: conversation })
   const refused = calls.flatMap((call) => (call.effect === 'none' ? [[call.as, failureText(call.failure)] as const] : []))
   const begun = calls.length - refused.length
   return { ...taken, calls, answers: Object.fromEntries(refused), spent: { ...spent, toolCalls: spent.toolCalls + begun } }
+}
+
+/** What a reply asks for. Calls that the endpoint made out count in every mode; a text is looked into where calls may be texts. */
+function understand({ text, toolCalls }: ModelValue, { definition, form }: Context): TextReply {
+  if (toolCalls.length > 0) return { kind: 'calls', said: text, calls: toolCalls }
+  if (form === 'native' && definition.toolCallMode !== 'auto') return { kind: 'answer' }
+  const offered = new Set(offersOf(definition).map(({ name }) => name))
+  if (form === 'string') return readTextReply(text, offered)
+  const calls = readBareCalls(text, offered)
+  return calls ? { kind: 'calls', said: '', calls } : { kind: 'answer' }
+}
+
+function assistant(text: string, calls: readonly ToolCall[]): ChatMessage {
+  const toCall = ({ id, name, arguments: args }: ToolCall) => ({
+    id,
+    type: 'function' as const,
+    function: { name, arguments: args },
+  })
+  return { role: 'assistant', content: text === '' ? null : text, ...(calls.length > 0 && { tool_calls: calls.map(toCall) }) }
+}
+
+/** An endpoint that refuses tools is asked again without them, and so for the rest of the task. */
+function takeModelFailure({ definition, form }: Context, { error }: Answered): Partial<Context> {
+  const isRefusal = error?.code === 'model_without_tools' && form === 'native' && definition.toolCallMode === 'auto'
+  return isRefusal ? { form: 'string' } : { failure: error! }
 }
 
 function exceeded(limits: Limits, round: number, spent: Spent, calls: number, at: number): Failure | undefined {

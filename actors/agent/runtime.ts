@@ -23,8 +23,9 @@ export function declaredBy(agent: Agent, peers: readonly Peer[]): Omit<AgentDefi
     instructions: config.instructions ?? '',
     systemPrompt: config.systemPrompt ?? '',
     // The declared name, not the one that an endpoint knows it by: a task must replay wherever it is replayed.
-    model: spec.model,
+    model: spec.model ?? '',
     settings: config.modelSettings,
+    toolCallMode: config.toolCallMode,
     peers,
     steps: config.reasoningLoopMaxSteps,
     contextLimit: config.memory.contextLimit,
@@ -37,7 +38,8 @@ export function declaredBy(agent: Agent, peers: readonly Peer[]): Omit<AgentDefi
 export function peersOf(agent: Agent, agents: readonly Agent[]): readonly Peer[] {
   return agent.spec.agentNetwork.access.map((name) => {
     const peer = agents.find((other) => other.metadata.name === name && other.metadata.namespace === agent.metadata.namespace)
-    return { name, description: peer?.spec.config.description ?? '' }
+    const description = peer?.spec.config.description ?? ''
+    return peer?.spec.external ? { name, description, external: true } : { name, description }
   })
 }
 

@@ -126,13 +126,13 @@ export class AnswerFold {
 
   /** The first character that is not blank tells the form: no line of an event stream starts with a brace. Content types lie. */
   #begin(piece: string): void {
-    this.#head += piece
-    const start = this.#head.trimStart()
+    // Blanks before it mean nothing. Kept and looked through again with every piece, a few megabytes of them hold up the whole host.
+    const start = piece.trimStart()
     if (start === '') return
     this.#form = start.startsWith('{') ? 'document' : 'events'
-    if (this.#form === 'document') this.#document = this.#head
-    else this.#parser.feed(this.#head)
-    this.#head = this.#head.slice(0, QUOTE_CHARS_MAX)
+    if (this.#form === 'document') this.#document = start
+    else this.#parser.feed(start)
+    this.#head = start.slice(0, QUOTE_CHARS_MAX)
   }
 
   #readDocument(): void {
@@ -207,6 +207,26 @@ export function closedHalfWay(cause?: unknown): AttemptFailed {
 /** Statuses after which the same request may succeed. */
 export function isWorthRepeating(status: number): boolean {
   return status === 408 || status === 409 || status === 429 || status >= 500
+}
+
+/** Statuses with which servers were seen to refuse tools; 500 is llama.cpp's. */
+const REFUSAL_STATUSES = new Set([400, 404, 405, 422, 500, 501])
+/** In their words: Ollama, Bedrock and xAI; OpenAI, Groq, Gemini and DeepInfra; vLLM; llama.cpp; Azure; OpenRouter; LiteLLM; FastAPI. */
+const REFUSALS = [
+  /\b(?:does not|doesn't) support (?:tools?|function[ _-]call(?:s|ing)?)\b/i,
+  /\b(?:tools?(?:[ _-](?:use|calls?|calling))?|function[ _-]call(?:s|ing)?)[`'"]? (?:is|are) not (?:supported|enabled)\b/i,
+  /--enable-auto-tool-choice|--tool-call-parser/,
+  /\btools param requires --jinja\b/,
+  /\b(?:unrecognized|unknown|unsupported)\b[\w ]{0,80}:\s*[`'"]?tools\b(?![`'"]?(?:\[|\.\w))/i,
+  /\bno endpoints found that support tool use\b/i,
+  /\bdoes not support parameters:\s*[[{]\s*['"]tools['"]/i,
+  /\["body",\s*"tools"\]/,
+] as const
+
+/** Whether a server says that it, or this model, takes no tools. To be asked of a request that offered some. */
+export function refusesTools({ code, status, message }: AttemptFailed): boolean {
+  if (code !== 'model_failed' || (status !== undefined && !REFUSAL_STATUSES.has(status))) return false
+  return REFUSALS.some((words) => words.test(message))
 }
 
 /** The human part of an error body: OpenAI's `error.message`, and what Ollama, FastAPI and proxies say instead. */

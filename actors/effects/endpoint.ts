@@ -11,7 +11,7 @@ import { KaosError } from '../../bus/wire/errors.ts'
 import type { JsonObject } from '../../bus/wire/json.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { redact } from '../../telemetry/redact.ts'
-import { AttemptFailed, type ChatAnswer, type ChatRequest } from './chat.ts'
+import { AttemptFailed, type ChatAnswer, type ChatRequest, refusesTools } from './chat.ts'
 import { Exchange } from './exchange.ts'
 
 export const ATTEMPTS_MAX = 3
@@ -49,8 +49,8 @@ export interface ModelAnswer extends ChatAnswer {
 
 export interface ModelClient {
   /**
-   * One answer, or a KaosError: `model_failed` (no connection, a status, an error in the server's words), `model_bad_answer` (cut off,
-   * broken, empty), `model_timeout`, `payload_too_large`, `aborted`. At most ATTEMPTS_MAX attempts: after a broken connection or a cut-off
+   * One answer, or a KaosError: `model_failed` (no connection, a status, an error in the server's words), `model_without_tools` (the server
+   * refuses the tools that the request offers), `model_bad_answer` (cut off, broken, empty), `model_timeout`, `payload_too_large`, `aborted`. At most ATTEMPTS_MAX attempts: after a broken connection or a cut-off
    * answer, 408, 409, 429 and 5xx, with jittered back-off or after the server's Retry-After. A wait for which the time-out leaves no room
    * ends the call at once. `details` holds the attempts, the status, and the wait asked for.
    */
@@ -95,8 +95,9 @@ export function createModelClient({ log, backoffMs = BACKOFF_MS, random = Math.r
           const answer = await exchange.answer
           exchange.letGo()
           return { ...answer, attempts: attempt, firstTokenMs: exchange.firstTokenMs }
-        } catch (error) {
-          if (!(error instanceof AttemptFailed)) throw error
+        } catch (cause) {
+          if (!(cause instanceof AttemptFailed)) throw cause
+          const error = judged(call, cause)
           const waitMs = error.afterMs ?? backoffMs * 2 ** (attempt - 1)
           const jitteredMs = waitMs + random() * backoffMs
           if (!error.again || attempt === ATTEMPTS_MAX || jitteredMs >= limit.leftMs) throw failed(call, error, attempt)
@@ -232,6 +233,15 @@ function failed(call: ModelCall, last: AttemptFailed, attempts: number): KaosErr
       ...(last.status === undefined ? {} : { status: last.status }),
       ...(last.afterMs === undefined ? {} : { retryAfterMs: last.afterMs }),
     },
+  })
+}
+
+/** A refusal of tools is an answer of its own kind: the same request never succeeds, one without tools may. */
+function judged({ body }: ModelCall, error: AttemptFailed): AttemptFailed {
+  if (!Array.isArray(body.tools) || body.tools.length === 0 || !refusesTools(error)) return error
+  return new AttemptFailed('model_without_tools', error.message, {
+    cause: error.cause,
+    ...(error.status !== undefined && { status: error.status }),
   })
 }
 

@@ -4,6 +4,7 @@ import { KaosError } from '../../bus/wire/errors.ts'
 import { spanIdOf } from '../../bus/wire/ids.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import { formatTraceparent } from '../../bus/wire/trace.ts'
+import { MODEL_TIMEOUT_SECONDS } from '../agent/definition.ts'
 import type { ModelInput, ModelValue } from '../agent/machine.ts'
 import type { LocalEffect } from './effect.ts'
 import type { ModelClient } from './endpoint.ts'
@@ -23,7 +24,7 @@ export function modelEffect(client: ModelClient, place: ModelPlace, clock: Clock
   return {
     kind: 'local',
     async run({ id, input, trace, signal, tell }) {
-      const { request, timeoutSeconds, deadlineAt } = input as unknown as ModelInput
+      const { request, timeoutSeconds = MODEL_TIMEOUT_SECONDS, deadlineAt } = input as unknown as ModelInput
       const leftMs = deadlineAt === undefined ? Number.POSITIVE_INFINITY : deadlineAt - clock.now()
       if (leftMs <= 0) throw new KaosError('time_limit', `the task's time ended at ${new Date(deadlineAt!).toISOString()}`)
       let text = ''

@@ -7,7 +7,7 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Serv
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { KaosError } from '../../bus/wire/errors.ts'
-import { isObject, type JsonObject } from '../../bus/wire/json.ts'
+import { isObject, type Json, type JsonObject } from '../../bus/wire/json.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Script } from './model-script.ts'
 import { type OfflineReply, offlineAnswer } from './offline-model.ts'
@@ -30,6 +30,8 @@ export interface ModelServerOptions {
   readonly script?: Script | undefined
   /** For replies whose rule sets no delay of its own; default 0. */
   readonly delayMs?: number | undefined
+  /** Answers as Ollama does for a model without tools, and to calls and results in the conversation as well. Default false. */
+  readonly refusesTools?: boolean | undefined
   /** Told of each chat request before it is answered: tests wait for it instead of sleeping. */
   readonly onRequest?: ((request: RecordedRequest) => void) | undefined
   readonly log?: Logger | undefined
@@ -90,7 +92,7 @@ export async function startModelServer(options: ModelServerOptions = {}): Promis
 
   async function answer(request: IncomingMessage, response: ServerResponse, body: JsonObject): Promise<void> {
     const gone = new AbortController()
-    const reply = offlineAnswer(body, options.script, used)
+    const reply = options.refusesTools && speaksOfTools(body) ? refusal(body) : offlineAnswer(body, options.script, used)
     if (reply.rule !== undefined) used.set(reply.rule, (used.get(reply.rule) ?? 0) + 1)
     const { agent, turn } = situationOf(body)
     const key = String(request.headers['idempotency-key'] ?? '')
@@ -151,6 +153,25 @@ export async function startModelServer(options: ModelServerOptions = {}): Promis
   }
 }
 
+/** In a field of the request or of a message; what a text says is nobody's business. */
+function speaksOfTools({ tools, messages }: JsonObject): boolean {
+  const isAboutTools = (message: Json) => isObject(message) && (message.role === 'tool' || message.tool_calls !== undefined)
+  return tools !== undefined || (Array.isArray(messages) && messages.some(isAboutTools))
+}
+
+function refusal({ model }: JsonObject): OfflineReply {
+  const message = `registry.ollama.ai/library/${model} does not support tools`
+  const body = { error: { message, type: 'api_error', param: null, code: null } }
+  return { ...NOTHING_SAID, fault: { kind: 'status', status: 400, body } }
+}
+
+const NOTHING_SAID = {
+  id: '',
+  text: '',
+  toolCalls: [],
+  finishReason: 'stop',
+  usage: { inputTokens: 0, outputTokens: 0 },
+} as const
 const MODELS = { object: 'list', data: [{ id: 'offline', object: 'model', created: 0, owned_by: 'kaos' }] }
 const STREAM_HEADERS = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' }
 

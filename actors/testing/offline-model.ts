@@ -1,6 +1,6 @@
 /**
  * A model that computes instead of thinking: the same request gets the same answer. It follows a script; where no rule of it matches,
- * `offline-rules.ts` decides. Pure: the HTTP server and tests in process share it.
+ * `offline-rules.ts` decides. Asked for calls in its text it makes the same calls there. Pure: the HTTP server and tests in process share it.
  */
 import { isObject, type Json, sha256 } from '../../bus/wire/json.ts'
 import type { ToolCall } from '../effects/chat.ts'
@@ -38,7 +38,7 @@ export function offlineAnswer(
     (rule, at) => (used.get(at) ?? 0) < (rule.times ?? Number.POSITIVE_INFINITY) && isFor(rule, situation),
   )
   const rule = script.rules[index]
-  const { text, calls } = rule ? written(rule, situation) : replyByRules(situation)
+  const { text, calls } = inForm(situation, rule ? written(rule, situation) : replyByRules(situation))
   const toolCalls = calls.map((call, position) => ({
     id: `call_${id}_${position}`,
     name: call.name,
@@ -57,6 +57,17 @@ export function offlineAnswer(
     ...(rule && { rule: index }),
     ...pick(rule, used.get(index) ?? 0),
   }
+}
+
+interface Said {
+  readonly text: string
+  readonly calls: readonly { readonly name: string; readonly arguments: Json }[]
+}
+
+function inForm({ callsAreText }: Situation, said: Said): Said {
+  if (!callsAreText || said.calls.length === 0) return said
+  const json = JSON.stringify({ tool_calls: said.calls })
+  return { text: said.text === '' ? json : `${said.text}\n${json}`, calls: [] }
 }
 
 function isFor(rule: Rule, situation: Situation): boolean {

@@ -5,27 +5,31 @@ import { type Declaration, isObject, type Kind } from './declaration.ts'
 type Test = (value: unknown, spec: Readonly<Record<string, unknown>>) => boolean
 
 const always: Test = () => true
+/** Whoever answers for an external agent reads none of it. */
+const ifRunHere: Test = (_value, { external }) => external !== true
 
 /** Dotted paths below spec; all below a path counts as well. Take a line out of the warning by adding it here. */
 const actedOn: Readonly<Record<Kind, Readonly<Record<string, Test>>>> = {
   Agent: {
-    modelAPI: always,
-    model: always,
-    mcpServers: always,
-    'agentNetwork.access': always,
+    modelAPI: ifRunHere,
+    model: ifRunHere,
+    machineRef: always,
+    external: always,
+    mcpServers: ifRunHere,
+    'agentNetwork.access': ifRunHere,
     'config.description': always,
-    'config.instructions': always,
-    'config.systemPrompt': always,
-    'config.reasoningLoopMaxSteps': always,
-    'config.toolCallMode': (mode) => mode !== 'string',
-    'config.modelSettings': always,
-    'config.taskConfig.maxRuntimeSeconds': always,
-    'config.taskConfig.maxToolCalls': always,
-    'config.memory.contextLimit': always,
+    'config.instructions': ifRunHere,
+    'config.systemPrompt': ifRunHere,
+    'config.reasoningLoopMaxSteps': ifRunHere,
+    'config.toolCallMode': ifRunHere,
+    'config.modelSettings': ifRunHere,
+    'config.taskConfig.maxRuntimeSeconds': ifRunHere,
+    'config.taskConfig.maxToolCalls': ifRunHere,
+    'config.memory.contextLimit': ifRunHere,
   },
   MCPServer: {
     runtime: (runtime) => isLocalRuntime(String(runtime)),
-    params: (_params, { runtime }) => runtime === 'stdio' || runtime === 'url',
+    params: (_params, { runtime }) => isLocalRuntime(String(runtime)) && runtime !== 'calculator' && runtime !== 'echo',
   },
   ModelAPI: {
     mode: always,

@@ -819,7 +819,10 @@ for (const [name, open] of [
             if (turn === 1) return { calls: [ask('worker', `work on ${input}`)] }
             return { text: told(messages).join('|') }
           },
-          [{ ...boss, peers: ['worker'] }, { name: 'worker' }],
+          [
+            { ...boss, peers: ['worker'] },
+            { name: 'worker', toolCallMode: 'native' },
+          ],
         )
         const host = await system.startHost()
         await system.startTools('echo', { run: () => value })

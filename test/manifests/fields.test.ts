@@ -45,7 +45,6 @@ test('turns into JSON Schema in which every default stands, so that CRDs and doc
     required: ['apiVersion', 'kind', 'metadata', 'spec'],
     properties: {
       spec: {
-        required: ['modelAPI', 'model'],
         properties: {
           config: {
             default: {},

@@ -27,7 +27,7 @@ test('fills in every default of a minimal Agent', () => {
         config: {
           reasoningLoopMaxSteps: 5,
           toolCallMode: 'auto',
-          modelSettings: { timeoutSeconds: 60 },
+          modelSettings: {},
           taskConfig: { maxIterations: 10, maxRuntimeSeconds: 300, maxToolCalls: 50 },
           memory: { enabled: true, contextLimit: 6, maxSessions: 1000, maxSessionEvents: 500, scope: 'agent' },
         },
@@ -135,7 +135,6 @@ test('names all fields that change nothing yet in one warning, written ones only
       'Agent spec.podSpec (solo)',
       'Agent spec.waitForDependencies (solo)',
       'Agent spec.agentNetwork.expose (solo)',
-      'Agent spec.config.toolCallMode (solo)',
       'Agent spec.config.memory.maxSessions (solo, other)',
       'Agent spec.config.taskConfig.maxIterations (solo)',
       'MCPServer spec.runtime "kubernetes" (cluster)',
@@ -230,7 +229,7 @@ ${empty}
 ${join(team, 'huge.yaml')}
     the file is larger than 8388608 bytes
 ${join(team, 'team.yaml')}:7:3  Agent solo spec.confg
-    unknown field, allowed: modelAPI, model, mcpServers, agentNetwork, config, telemetry, waitForDependencies, gatewayRoute, container, podSpec; did you mean "config"?`)
+    unknown field, allowed: modelAPI, model, machineRef, external, mcpServers, agentNetwork, config, telemetry, waitForDependencies, gatewayRoute, container, podSpec; did you mean "config"?`)
 })
 
 test('refuses to load nothing', () => {

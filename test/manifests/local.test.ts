@@ -247,13 +247,13 @@ test.each([
   ],
   [
     'runtime: python-string',
-    'spec.runtime\n    given "python-string", allowed: calculator, echo, stdio or url on this machine; "python-string" needs a pod in a cluster',
+    'spec.runtime\n    given "python-string", allowed: calculator, echo, files, http-fetch, stdio, typescript or url on this machine; "python-string" needs a pod in a cluster',
   ],
   [
     'runtime: custom',
-    'spec.runtime\n    given "custom", allowed: calculator, echo, stdio or url on this machine; "custom" needs a pod in a cluster',
+    'spec.runtime\n    given "custom", allowed: calculator, echo, files, http-fetch, stdio, typescript or url on this machine; "custom" needs a pod in a cluster',
   ],
-  ['runtime: my-company', 'spec.runtime\n    given "my-company", allowed: calculator, echo, stdio or url on this machine'],
+  ['runtime: my-company', 'spec.runtime\n    given "my-company", allowed: calculator, echo, files, http-fetch, stdio, typescript or url on this machine'],
 ])('says why a server cannot run here: %j', (spec, message) => {
   expect(messageOf(() => resolveServer(spec, { env: {} }))).toBe(
     `1 mistake in the manifests\nteams/red/tools.yaml:1:1  MCPServer tools ${message}`,

@@ -45,7 +45,7 @@ function modelApi(spec: string, name = 'models'): string {
 }
 
 const agentFields =
-  'modelAPI, model, mcpServers, agentNetwork, config, telemetry, waitForDependencies, gatewayRoute, container, podSpec'
+  'modelAPI, model, machineRef, external, mcpServers, agentNetwork, config, telemetry, waitForDependencies, gatewayRoute, container, podSpec'
 
 const cases: readonly Case[] = [
   // what a document is
@@ -168,13 +168,31 @@ const cases: readonly Case[] = [
     title: 'a required field left out',
     text: agent('  modelAPI: models'),
     at: '12:1 Agent boss spec.model',
-    message: 'given nothing, allowed: text that is not empty',
+    message: 'given nothing, allowed: text that is not empty: the name of a model of modelAPI',
   },
   {
     title: 'a required field without a value',
     text: agent('  modelAPI: models\n  model:'),
     at: '14:9 Agent boss spec.model',
-    message: 'given nothing, allowed: text that is not empty',
+    message: 'given nothing, allowed: text that is not empty: the name of a model of modelAPI',
+  },
+  {
+    title: 'a model without the API that offers it',
+    text: agent('  model: gpt-4o'),
+    at: '12:1 Agent boss spec.modelAPI',
+    message: 'given nothing, allowed: the name of a ModelAPI that offers the model',
+  },
+  {
+    title: 'an agent that nobody answers for',
+    text: agent('  mcpServers: []'),
+    at: '12:1 Agent boss spec.modelAPI',
+    message: 'given nothing, allowed: modelAPI and model, unless machineRef or external is set',
+  },
+  {
+    title: 'a machine for an agent that does not run here',
+    text: agent('  external: true\n  machineRef: { path: ./boss.ts }'),
+    at: '13:13 Agent boss spec.external',
+    message: 'given true, allowed: no external with machineRef: a machine runs here',
   },
   {
     title: 'a number where text is wanted',
@@ -359,7 +377,7 @@ const cases: readonly Case[] = [
     text: mcpServer('  runtime: calculater'),
     at: '5:12 MCPServer tools spec.runtime',
     message:
-      'given "calculater", allowed: calculator, echo, stdio, url, python-string, kubernetes, slack, pctx-codemode, fastmcp-codemode, custom, or another runtime of the installation; did you mean "calculator"?',
+      'given "calculater", allowed: calculator, echo, files, http-fetch, stdio, typescript, url, python-string, kubernetes, slack, pctx-codemode, fastmcp-codemode, custom, or another runtime of the installation; did you mean "calculator"?',
     nearest: 'calculator',
   },
   {

@@ -37,6 +37,7 @@ export interface AgentSpec {
   readonly peers?: readonly string[]
   readonly steps?: number
   readonly instructions?: string
+  readonly toolCallMode?: AgentDefinition['toolCallMode']
   readonly contextLimit?: number
   readonly toolCalls?: number
   readonly runtimeSeconds?: number
@@ -59,6 +60,7 @@ export function definitionOf(spec: AgentSpec, tools: readonly ToolDescription[] 
       systemPrompt: '',
       model: 'scripted',
       settings: {},
+      toolCallMode: spec.toolCallMode ?? 'auto',
       peers: (spec.peers ?? []).map((name) => ({ name, description: '' })),
       steps: spec.steps ?? 10,
       contextLimit: spec.contextLimit ?? 6,

@@ -11,12 +11,17 @@ import { promisify } from 'node:util'
 import { stringify } from 'yaml'
 import type { ResultRecord } from '../../actors/outbox.ts'
 import type { Script } from '../../actors/testing/model-script.ts'
-import { type ModelServer, type RecordedRequest, startModelServer } from '../../actors/testing/model-server.ts'
+import {
+  type ModelServer,
+  type ModelServerOptions,
+  type RecordedRequest,
+  startModelServer,
+} from '../../actors/testing/model-server.ts'
 import { type NatsBus, openBus } from '../../bus/open.ts'
 import { createStreams } from '../../bus/streams.ts'
 import { userParty } from '../../bus/wire/subjects.ts'
-import { type SentTask, sendTask } from '../../cli/task.ts'
-import { inventoryOf, loadSystem } from '../../cli/up.ts'
+import { type SentTask, sendTask } from '../../cli/sending.ts'
+import { inventoryOf, loadSystem } from '../../cli/running/system.ts'
 import type { System } from '../../manifests/load.ts'
 import { silentLog } from '../../telemetry/log.ts'
 import { startTestBroker, type TestBroker } from './broker.ts'
@@ -68,7 +73,10 @@ export interface Rig extends AsyncDisposable {
   onRequest(listener: (request: RecordedRequest) => void): () => void
 }
 
-export async function startRig(script: Script = teamScript()): Promise<Rig> {
+export async function startRig(
+  script: Script = teamScript(),
+  options: Pick<ModelServerOptions, 'refusesTools'> = {},
+): Promise<Rig> {
   const broker = await startTestBroker()
   compiled ??= fillCompileCache()
   await compiled
@@ -76,6 +84,7 @@ export async function startRig(script: Script = teamScript()): Promise<Rig> {
   const listeners = new Set<(request: RecordedRequest) => void>()
   const model = await startModelServer({
     script,
+    ...options,
     onRequest(request) {
       requests.push(request)
       for (const listener of listeners) listener(request)
@@ -118,6 +127,8 @@ interface StartOptions {
 export interface SystemOptions {
   /** Default true: the streams are there before any host. */
   readonly withStreams?: boolean
+  /** Of all agents. Default: the manifest's own. */
+  readonly toolCallMode?: 'auto' | 'native' | 'string'
 }
 
 export class ProcessSystem implements AsyncDisposable {
@@ -142,9 +153,14 @@ export class ProcessSystem implements AsyncDisposable {
     this.bus = bus
   }
 
-  static async create(rig: Rig, namespace: string, { withStreams = true }: SystemOptions = {}): Promise<ProcessSystem> {
+  static async create(
+    rig: Rig,
+    namespace: string,
+    { withStreams = true, toolCallMode }: SystemOptions = {},
+  ): Promise<ProcessSystem> {
     const folder = await mkdtemp(join(tmpdir(), 'kaos-test-system-'))
-    await writeFile(manifestIn(folder), manifestText(namespace, { LEDGER: ledgerIn(folder), NODE_COMPILE_CACHE: COMPILE_CACHE }))
+    const toolEnv = { LEDGER: ledgerIn(folder), NODE_COMPILE_CACHE: COMPILE_CACHE }
+    await writeFile(manifestIn(folder), manifestText(namespace, toolEnv, toolCallMode))
     const declared = loadSystem([manifestIn(folder)])
     const bus = await openBus(rig.broker.settings, { namespace, as: userParty('test'), log: silentLog() })
     const system = new ProcessSystem(rig, namespace, folder, declared, bus)
@@ -249,7 +265,7 @@ export class ProcessSystem implements AsyncDisposable {
 const manifestIn = (folder: string) => join(folder, 'team.yaml')
 const ledgerIn = (folder: string) => join(folder, 'ledger')
 
-function manifestText(namespace: string, toolEnv: Readonly<Record<string, string>>): string {
+function manifestText(namespace: string, toolEnv: Readonly<Record<string, string>>, toolCallMode?: string): string {
   const resource = (kind: string, name: string, spec: object) => ({
     apiVersion: 'kaos.tools/v1alpha1',
     kind,
@@ -262,7 +278,7 @@ function manifestText(namespace: string, toolEnv: Readonly<Record<string, string
       model: 'scripted',
       mcpServers: [TOOL_SERVER],
       agentNetwork: { access },
-      config: { description: `The ${name}.`, instructions: 'Do your part.' },
+      config: { description: `The ${name}.`, instructions: 'Do your part.', ...(toolCallMode && { toolCallMode }) },
     })
   const params = { command: process.execPath, args: [countedTools], env: toolEnv }
   const documents = [

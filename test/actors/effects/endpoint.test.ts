@@ -409,6 +409,85 @@ describe('a refusal', () => {
   })
 })
 
+describe('a refusal of tools', () => {
+  const tools = [{ type: 'function' as const, function: { name: 'echo', parameters: {} } }]
+  const error = (message: string) => ({ error: { message, type: 'api_error', param: null, code: null } })
+  const refusals: readonly (readonly [string, number, unknown])[] = [
+    ['Ollama', 400, error('registry.ollama.ai/library/gemma3:4b does not support tools')],
+    ['Ollama’s own API', 400, { error: 'llama3 does not support tools' }],
+    [
+      'vLLM',
+      400,
+      {
+        object: 'error',
+        message: '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+        type: 'BadRequestError',
+        code: 400,
+      },
+    ],
+    ['OpenAI', 400, error('tools is not supported in this model. For a list of supported models, refer to https://x.')],
+    ['OpenAI, newer', 400, error("Unsupported parameter: 'tools' is not supported with this model.")],
+    ['Azure', 404, error('Unrecognized request argument supplied: tools')],
+    [
+      'OpenRouter',
+      404,
+      error('No endpoints found that support tool use. To learn more about provider routing, visit: https://x'),
+    ],
+    ['llama.cpp', 500, { error: { code: 500, message: 'tools param requires --jinja flag', type: 'server_error' } }],
+    ['llama.cpp, older', 500, { error: { code: 500, message: 'Unsupported param: tools', type: 'server_error' } }],
+    ['Gemini', 400, { error: { code: 400, message: 'Function calling is not enabled for models/gemma-3-12b-it' } }],
+    ['Groq', 400, error('`tools` is not supported with this model')],
+    ['Groq, newer', 400, error('`tool calling` is not supported with this model')],
+    ['DeepInfra', 405, error('Tool calling is not supported for model: mistralai/Mistral-Small-24B-Instruct-2501')],
+    [
+      'xAI',
+      400,
+      {
+        code: 'Client specified an invalid argument',
+        error: 'Invalid request content: The model does not support tool use or function calling but tools have been specified.',
+      },
+    ],
+    ['Bedrock', 400, { message: "This model doesn't support tool use in streaming mode." }],
+    ['LiteLLM', 400, error("litellm.UnsupportedParamsError: together_ai does not support parameters: ['tools'], for model=m.")],
+    ['LiteLLM, older', 400, error("together_ai does not support parameters: {'tools': [{'type': 'function'}]}, for model=m.")],
+    ['FastAPI', 422, { detail: [{ type: 'extra_forbidden', loc: ['body', 'tools'], msg: 'Extra inputs are not permitted' }] }],
+  ]
+
+  it.each(refusals)('has a code of its own, and is not asked again: %s', async (_, status, body) => {
+    const server = await serve((_request, response) => response.writeHead(status).end(JSON.stringify(body)))
+
+    const failure = await failureOf(client().complete(call(server, { body: { ...question, tools } })))
+
+    expect(failure.code).toBe('model_without_tools')
+    expect(failure.details).toEqual({ attempts: 1, status })
+    expect(server.seen).toHaveLength(1)
+  })
+
+  it('may come in the body of a success', async () => {
+    const server = await serve(streams(error('m does not support tools')))
+
+    const failure = await failureOf(client().complete(call(server, { body: { ...question, tools } })))
+
+    expect(failure.code).toBe('model_without_tools')
+  })
+
+  it.each([
+    ['no tools were offered', 400, 'm does not support tools', undefined],
+    ['the list was empty', 400, 'm does not support tools', []],
+    ['a key is wrong', 401, 'this key does not support tools', tools],
+    ['one tool is wrong', 400, "Invalid schema for function 'echo': schema must be of type object", tools],
+    ['a field of a tool is wrong', 400, "Unknown parameter: 'tools[0].strict'.", tools],
+    ['there are too many', 400, "Invalid 'tools': array too long. Expected at most 128.", tools],
+    ['something else is not supported', 400, "Unsupported parameter: 'temperature' is not supported with this model.", tools],
+    ['something else is not known', 400, "litellm: groq does not support parameters: ['seed'], for model=m", tools],
+  ])('is none when %s', async (_, status, message, offered) => {
+    const server = await serve((_request, response) => response.writeHead(status).end(JSON.stringify(error(message))))
+    const body = offered === undefined ? question : { ...question, tools: offered }
+
+    expect((await failureOf(client().complete(call(server, { body })))).code).toBe('model_failed')
+  })
+})
+
 describe('an answer that cannot be used', () => {
   it.each([
     ['broken JSON', 'data: {"choices": [\n\n', 'not JSON'],

@@ -182,6 +182,26 @@ describe('a fault', () => {
   })
 })
 
+it('refuses tools, calls and results as a server does whose model takes none, and uses up no rule for that', async () => {
+  const server = await start({ refusesTools: true, script: { rules: [{ times: 1, reply: { text: 'without' } }] } })
+  const tools = [{ type: 'function', function: { name: 'echo' } }]
+  const messages = [{ role: 'user', content: 'hello' }]
+  const bodies = [
+    { model: 'm', messages, tools },
+    { model: 'm', messages: [...messages, { role: 'tool', tool_call_id: 'x', content: 'A' }], tools },
+  ]
+
+  for (const body of bodies) {
+    const failure = await failureOf(client().complete(call(server, { body })))
+    expect(failure).toMatchObject({
+      code: 'model_without_tools',
+      message: expect.stringContaining('library/m does not support tools'),
+    })
+  }
+  expect((await client().complete(call(server, { body: { model: 'm', messages } }))).text).toBe('without')
+  expect(server.requests.map(({ rule }) => rule)).toEqual([undefined, undefined, 0])
+})
+
 it('delays an answer and paces its stream', async () => {
   const server = await start({
     script: { rules: [{ reply: { text: 'one two three four five six seven', delayMs: 100, chunkMs: 30 } }] },
