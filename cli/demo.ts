@@ -23,8 +23,9 @@ import { EXIT } from './exit-codes.ts'
 import { interrupted } from './interrupt.ts'
 import { replay } from './replay.ts'
 import { type Models, OFFLINE, resolveModels } from './running/models.ts'
-import { outputText, sendTask } from './task.ts'
-import { inventoryOf, loadSystem } from './up.ts'
+import { sendTask } from './sending.ts'
+import { outputText } from './task.ts'
+import { inventoryOf, loadSystem } from './running/system.ts'
 import { LiveView, type ProgressEvent } from './view/live.ts'
 import { isColorful, paint, print, printJson, printWidth, say } from './view/terminal.ts'
 import { drawTrace } from './view/trace-view.ts'
@@ -208,10 +209,14 @@ class Hosts {
     const env = {
       ...process.env,
       NATS_URL: this.url,
+      NATS_CONTEXT: '',
       LOG_LEVEL: process.env.LOG_LEVEL ?? 'ERROR',
       ...(offline && { MODEL_API_URL: offline.url, MODEL_NAME: OFFLINE }),
     }
-    const child = spawn(process.execPath, [main, 'host', '-f', SAMPLE], { env, stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [main, 'host', '-f', SAMPLE, '--health', 'off'], {
+      env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     this.child = child
     this.lastPid = child.pid ?? 0
     await new Promise<void>((resolve, reject) => {

@@ -1,95 +1,29 @@
 /** `kaos task`: sends tasks, waits for results, and shows what became of them. */
-import { randomBytes } from 'node:crypto'
 import { startHash } from '../actors/actor.ts'
 import type { ResultRecord, TraceRecord } from '../actors/outbox.ts'
 import { guarded } from '../bus/connection.ts'
 import type { NatsBus } from '../bus/open.ts'
-import { type HeaderPairs, JS_CODES, PublishFailed } from '../bus/publish.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { checkName, isRootTask, keyOf, rootTaskId } from '../bus/wire/ids.ts'
-import { type Json, sha256 } from '../bus/wire/json.ts'
+import type { Json } from '../bus/wire/json.ts'
 import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
-import { blobBody, HEADERS, parseDoorBody, type StartBody } from '../bus/wire/message.ts'
-import { agentParty } from '../bus/wire/subjects.ts'
-import { formatTraceparent } from '../bus/wire/trace.ts'
-import { nearestTo } from '../manifests/loading/nearest.ts'
+import { parseDoorBody, type StartBody } from '../bus/wire/message.ts'
+import { isVerb } from '../bus/wire/subjects.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { EXIT } from './exit-codes.ts'
 import { beginningOf, type Found, findRecord, findTask, isAtDoor, type TaskAddress } from './lookup.ts'
+import { newId, sendSignal, sendTask } from './sending.ts'
 import { withBus } from './session.ts'
 import { LiveView, type ProgressEvent } from './view/live.ts'
 import { type Paint, paint, paintAside, print, printable, printJson, say, seconds, shown } from './view/terminal.ts'
 
-export interface SentTask extends TaskAddress {
-  readonly traceId: string
-}
-
-const TRIES = 5
 /** A host that runs begins a task within milliseconds. */
 const NOT_BEGUN_MS = 5_000
-const NAMED_MAX = 20
-
-/**
- * Publishes a task at an agent's door, with an id, so that its result has a known subject and sending again is harmless. Throws `door_full`
- * and `unknown_agent`, which a plain `nats pub` cannot be told.
- */
-export async function sendTask(
-  bus: NatsBus,
-  agent: string,
-  input: string,
-  options: { readonly id?: string | undefined } = {},
-): Promise<SentTask> {
-  const id = options.id ?? newId()
-  const key = keyOf(bus.namespace, agent, id)
-  const task = rootTaskId(agent, key)
-  const traceId = randomBytes(16).toString('hex')
-  const headers: HeaderPairs = [
-    [HEADERS.messageId, id],
-    ['traceparent', formatTraceparent(traceId, randomBytes(8).toString('hex'), 1)],
-  ]
-  const body = await doorBody(bus, agent, task, input)
-  for (let tries = 1; ; tries++) {
-    try {
-      await bus.publisher.publish(bus.subjects.door(agent), body, headers)
-      return { agent, key, task, traceId }
-    } catch (error) {
-      if (!(error instanceof PublishFailed)) throw error
-      if (error.kind === 'no-stream') throw await unknownAgent(bus, agent)
-      if (error.code === JS_CODES.full)
-        throw new KaosError('door_full', `the door of agent "${agent}" is full: ${error.message}`, { cause: error })
-      if (tries === TRIES)
-        throw new KaosError('publish_timeout', `could not send a task to agent "${agent}": ${error.message}`, { cause: error })
-    }
-  }
-}
-
-/** A task too large for the door lies as a blob in the agent's own store. */
-async function doorBody(bus: NatsBus, agent: string, task: string, input: string): Promise<string> {
-  if (Buffer.byteLength(input) <= MESSAGE_LIMITS.doorBytesMax - 64) return input
-  const self = agentParty(agent)
-  const sha = sha256(input)
-  const bytes = Buffer.byteLength(input)
-  await bus.blobs.write(self, self, task, sha, input)
-  return blobBody({ owner: self, to: self, task, sha, bytes })
-}
-
-async function unknownAgent(bus: NatsBus, agent: string): Promise<KaosError> {
-  // The names are a courtesy: a broker that nobody used before has no catalog.
-  const known = (await bus.catalog.agents().catch(() => [])).map(({ name }) => name)
-  return new KaosError('unknown_agent', `there is no agent "${agent}" in namespace "${bus.namespace}"${hint(agent, known)}`)
-}
-
-/** What was meant, or what there is. */
-export function hint(given: string, known: readonly string[]): string {
-  const nearest = nearestTo(given, known)
-  if (nearest !== undefined) return `; did you mean "${nearest}"?`
-  const more = known.length > NAMED_MAX ? ', …' : ''
-  return known.length > 0 ? `; there are: ${known.toSorted().slice(0, NAMED_MAX).join(', ')}${more}` : ''
-}
 
 interface Common {
   readonly json?: boolean
   readonly namespace?: string
+  readonly context?: string
 }
 
 export async function taskSend(
@@ -120,6 +54,31 @@ export async function taskSend(
     if (options.id !== undefined && !begun) await beginningWith(bus, sent, start)
     return printOutcome(sent, result, options)
   })
+}
+
+/** Ends with 0 when the signal is stored; whether the task listens to it shows in its trace. */
+export async function taskSignal(id: string, event: string, data: string | undefined, options: Common): Promise<number> {
+  if (!isVerb(event)) throw new KaosError('usage', `"${event}" is no name of an event: letters, digits, "_" and "-" are allowed`)
+  const value = data === undefined ? null : jsonOrText(data)
+  return withBus(options, async ({ bus }) => {
+    const task = id === 'last' ? (await findTask(bus, id)).task : id
+    const found = await findRecord(bus, task)
+    if (!found) throw new KaosError('unknown_task', `there is no task "${id}" that has begun in namespace "${bus.namespace}"`)
+    const { agent, state } = found.record
+    if (state !== 'working') throw new KaosError('usage', `task "${task}" has ended (${state}) and hears nothing any more`)
+    await sendSignal(bus, { agent, task }, event, value)
+    if (options.json) printJson({ task, event, sent: true })
+    else print(`sent ${event} to ${task}`)
+    return EXIT.ok
+  })
+}
+
+function jsonOrText(text: string): Json {
+  try {
+    return JSON.parse(text) as Json
+  } catch {
+    return text
+  }
 }
 
 export async function taskGet(id: string, options: Common): Promise<number> {
@@ -181,10 +140,6 @@ export function taskLines(records: readonly (TraceRecord & { readonly trace: str
     ]
     return columns.join('  ').trimEnd()
   })
-}
-
-function newId(): string {
-  return randomBytes(8).toString('hex')
 }
 
 function checkId(id: string): string {

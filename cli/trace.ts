@@ -13,6 +13,7 @@ import { drawTrace } from './view/trace-view.ts'
 interface Common {
   readonly json?: boolean
   readonly namespace?: string
+  readonly context?: string
 }
 
 export async function traceList(options: Common & { readonly limit: number }): Promise<number> {

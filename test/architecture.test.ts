@@ -15,12 +15,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   tools: ['bus', 'bus/wire', 'manifests', 'telemetry'],
   replay: ['actors', 'bus', 'bus/wire', 'telemetry'],
   cli: ['actors', 'bus', 'bus/wire', 'manifests', 'replay', 'telemetry', 'tools'],
+  public: ['actors', 'bus', 'bus/wire', 'cli', 'manifests', 'replay', 'telemetry', 'tools'],
 }
 
 /** Which folders may use a package: replacing it then touches one folder. Packages that are not listed are free. */
 const OWNED: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^@nats-io\//, ['bus', 'cli']],
-  [/^xstate$/, ['actors']],
+  [/^xstate$/, ['actors', 'public']],
   [/^@modelcontextprotocol\//, ['tools']],
   [/^pino/, ['telemetry']],
   [/^@opentelemetry\//, ['telemetry']],

@@ -55,29 +55,29 @@ export interface OfferedTool {
   readonly idempotentHint: boolean
 }
 
-const jsonObject = z.custom<JsonObject>(isObject, 'expected an object')
+const jsonObject = z.custom<JsonObject>(isObject, 'expected an object').meta({ type: 'object' })
 const version = z.literal(CATALOG_VERSION)
 const toolShape = z.object({
   name: z.string().min(1),
   description: z.string(),
-  inputSchema: jsonObject,
-  outputSchema: jsonObject.exactOptional(),
-  readOnlyHint: z.boolean(),
-  idempotentHint: z.boolean(),
+  inputSchema: jsonObject.describe('JSON Schema of the arguments.'),
+  outputSchema: jsonObject.exactOptional().describe('JSON Schema of a structured result.'),
+  readOnlyHint: z.boolean().describe('It changes nothing: a crash may repeat it.'),
+  idempotentHint: z.boolean().describe('Again is the same as once: a crash may repeat it.'),
   destructiveHint: z.boolean().exactOptional(),
 })
 const toolListShape = z.object({
   v: version,
   kind: z.literal('tool'),
   server: z.string().min(1),
-  hash: z.string().min(1),
+  hash: z.string().min(1).describe('Of the tools; an entry records the hash of the list that it used.'),
   tools: z.array(toolShape),
 })
 const agentCardShape = z.object({
   v: version,
   kind: z.literal('agent'),
   name: z.string().min(1),
-  description: z.string(),
+  description: z.string().describe('What it is good for; peers choose by it.'),
   skills: z.array(z.object({ name: z.string().min(1), description: z.string() })).exactOptional(),
 })
 

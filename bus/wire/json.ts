@@ -1,5 +1,5 @@
 /** JSON values and their hashes: what travels and what is stored is nothing but this. */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import { MESSAGE_LIMITS } from './limits.ts'
 
@@ -7,7 +7,7 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
 export type JsonObject = { readonly [key: string]: Json }
 
 export function sha256(text: string | Uint8Array): string {
-  return createHash('sha256').update(text).digest('hex')
+  return hash('sha256', text, 'hex')
 }
 
 /** RFC 8785 text of a value: the same value gives the same text whatever the order of its keys. Fields that are undefined are left out. */

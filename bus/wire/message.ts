@@ -52,6 +52,8 @@ export interface Outgoing {
 export interface Incoming {
   readonly subject: string
   readonly body: string
+  /** False where the bytes are no UTF-8: `body` then has replacement characters. Absent: they are. */
+  readonly isUtf8?: boolean
   readonly header: (name: string) => string | undefined
   /** `<stream sequence>-<server timestamp in ns>`: this physical message and no other. */
   readonly delivery: string
@@ -95,48 +97,74 @@ export interface CallBody {
 /** What JSON.parse gave is JSON already; only its absence is a mistake. */
 const json = z.custom<Json>((value) => value !== undefined, 'missing')
 const count = z.int().min(0)
-const usageShape = z.object({ inputTokens: count, outputTokens: count, modelCalls: count, toolCalls: count })
-const workShape = z.object({ startedAt: z.number(), endedAt: z.number(), attempts: count, host: z.string() })
-const failureShape = z.object({ code: z.string(), message: z.string(), details: json.optional() })
+export const usageShape = z
+  .object({ inputTokens: count, outputTokens: count, modelCalls: count, toolCalls: count })
+  .describe('What was used, with all that it caused.')
+export const workShape = z
+  .object({
+    startedAt: z.number().describe('Epoch ms.'),
+    endedAt: z.number().describe('Epoch ms.'),
+    attempts: count,
+    host: z.string().describe('Who did it; any text.'),
+  })
+  .describe('When and where the work was done: for people who look at the trace.')
+export const failureShape = z.object({
+  code: z.string().describe('One of docs/errors.md, or a code of your own.'),
+  message: z.string().describe('What was attempted, then why it failed.'),
+  details: json.optional(),
+})
 
 /** Limits as a sender states them: `seconds` from now, or as a parent hands them down: `deadlineAt`. */
 const doorLimitsShape = z.object({
-  steps: z.int().min(1).max(100).optional(),
-  toolCalls: z.int().min(0).max(100_000).optional(),
-  tokens: z.int().min(1).optional(),
-  seconds: z.number().positive().max(31_536_000).optional(),
-  deadlineAt: z.number().positive().optional(),
-  depth: z.int().min(0).max(32).optional(),
-  fanOut: z.int().min(1).max(256).optional(),
+  steps: z.int().min(1).max(100).optional().describe('Model rounds of this agent.'),
+  toolCalls: z.int().min(0).max(100_000).optional().describe('Tool calls and delegations of the whole tree.'),
+  tokens: z.int().min(1).optional().describe('Input and output tokens of the whole tree.'),
+  seconds: z.number().positive().max(31_536_000).optional().describe('From the moment in which the task begins.'),
+  deadlineAt: z.number().positive().optional().describe('Epoch ms after which nothing new is begun.'),
+  depth: z.int().min(0).max(32).optional().describe('How deep delegations may nest below.'),
+  fanOut: z.int().min(1).max(256).optional().describe('Calls and delegations in one reply of a model.'),
 })
 export type DoorLimits = z.infer<typeof doorLimitsShape>
 
 const startShape = z.object({
-  input: json,
-  session: z.string().min(1).max(256).optional(),
-  limits: doorLimitsShape.optional(),
-  path: z.array(z.string()).max(64).optional(),
-  context: json.optional(),
+  input: json.describe('The task: text, or any JSON that the agent understands.'),
+  session: z.string().min(1).max(256).optional().describe('The conversation that the task belongs to.'),
+  limits: doorLimitsShape.optional().describe('What the task may use.'),
+  path: z.array(z.string()).max(64).optional().describe('The agents from the root down to who asks.'),
+  context: json.optional().describe('What was said before: a list of chat messages.'),
 })
 const replyShape = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('result'), value: json, usage: usageShape.optional(), work: workShape.optional() }),
   z.object({ kind: z.literal('error'), failure: failureShape, usage: usageShape.optional(), work: workShape.optional() }),
 ])
-const callShape = z.object({ tool: z.string().min(1), arguments: json, deadlineAt: z.number().optional() })
-const partyShape = z.object({ kind: z.enum(['agent', 'tool', 'user']), name: z.string().refine(isName, 'not a name') })
+const callShape = z.object({
+  tool: z.string().min(1).describe('As its server calls it.'),
+  arguments: json.describe('As the inputSchema of the tool says.'),
+  deadlineAt: z.number().optional().describe('Epoch ms after which the result is of no use.'),
+})
+export const partyShape = z.object({
+  kind: z.enum(['agent', 'tool', 'user']),
+  name: z.string().refine(isName, 'not a name').describe('A DNS label of at most 40 characters.'),
+})
 const blobShape = z.object({
   $blob: z.object({
     owner: partyShape,
     to: partyShape,
     // It becomes part of a subject that we read.
     task: z.string().refine(isTaskId, 'not a task id'),
-    sha: z.string().regex(/^[0-9a-f]{64}$/),
+    sha: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/)
+      .describe('sha256 of the body, in hex.'),
     bytes: count.max(MESSAGE_LIMITS.bodyBytesMax),
   }),
 })
 
-/** The schemas by message, for the published JSON Schema. */
-export const messageShapes = { start: startShape, reply: replyShape, call: callShape, blob: blobShape } as const
+/** What a JSON body at the door may say; the rest is for delegations. */
+const taskShape = startShape.omit({ path: true, context: true })
+
+/** The schemas by message, for the published JSON Schema. What is written and not checked when it is read stands in shapes.ts. */
+export const messageShapes = { task: taskShape, start: startShape, reply: replyShape, call: callShape, blob: blobShape } as const
 
 /** The body of a message whose real body is a blob. */
 export function blobBody(ref: BlobRef): string {
@@ -147,6 +175,13 @@ export function blobBody(ref: BlobRef): string {
 export function parseBlobBody(body: string): BlobRef | undefined {
   if (!body.startsWith('{"$blob":')) return undefined
   return read('blob', blobShape, body).$blob
+}
+
+/** The body that was read for a reference. Throws `bad_message` when its size is not as the reference says: others decide by that. */
+export function checkSize(ref: BlobRef, body: string): string {
+  const bytes = Buffer.byteLength(body)
+  if (bytes === ref.bytes) return body
+  throw new KaosError('bad_message', `the body refers to a blob of ${ref.bytes} bytes, and it has ${bytes}`)
 }
 
 export function limitsOf(door: DoorLimits | undefined, at: number): Partial<Limits> {
@@ -166,6 +201,11 @@ export function decodeMail(namespace: string, message: Incoming): Mail {
   if (!subject) throw new KaosError('bad_message', `subject "${message.subject}" is none that mail comes on`)
   const { agent, from } = subject
   const id = message.header(HEADERS.cause) || message.header(HEADERS.id) || message.delivery
+  if (id.length > MESSAGE_LIMITS.idCharsMax) {
+    const message = `headers ${HEADERS.cause} and ${HEADERS.id} may have ${MESSAGE_LIMITS.idCharsMax} characters, and one has ${id.length}`
+    throw new KaosError('bad_message', message)
+  }
+  checkText(message)
   const trace = readTrace(message.header, { namespace, agent, cause: id })
   switch (subject.kind) {
     case 'task':
@@ -221,6 +261,7 @@ export function parseDoorBody(body: string): StartBody {
 
 export function decodeCall(message: Incoming): CallBody {
   checkVersion(message)
+  checkText(message)
   return read('call', callShape, message.body)
 }
 
@@ -242,9 +283,14 @@ export function checkVersion(message: Pick<Incoming, 'header' | 'subject'>): voi
   }
 }
 
-/** A value that came from outside, made fit for a header: without line breaks and other control characters. */
+/** What was replaced cannot be known again, so such a body means nothing. */
+function checkText({ isUtf8 = true }: Incoming): void {
+  if (!isUtf8) throw new KaosError('bad_message', 'the body is not UTF-8: send text or JSON, and other bytes as base64')
+}
+
+/** A value that came from outside, made fit for a header: not long, without line breaks and other control characters. */
 export function headerText(text: string): string {
-  return text.replaceAll(/\p{Cc}+/gu, ' ')
+  return text.slice(0, MESSAGE_LIMITS.idCharsMax).replaceAll(/\p{Cc}+/gu, ' ')
 }
 
 function read<T>(what: string, shape: z.ZodType<T>, body: string): T {

@@ -92,6 +92,11 @@ export const ANYBODY: Party = userParty('anybody')
 /** A machine's own event may be named in any letters, as long as it is one token. */
 const VERB = /^[A-Za-z0-9_-]{1,64}$/
 
+/** Whether a signal may have this name. */
+export function isVerb(name: string): boolean {
+  return VERB.test(name)
+}
+
 /** What a subject of an agent's mail stream says; undefined when it is none that we write. */
 export function parseMailSubject(subject: string): MailSubject | undefined {
   const [root, namespace = '', kind, agent = '', area, ...rest] = subject.split('.')

@@ -10,7 +10,8 @@ import { keyOf } from '../../bus/wire/ids.ts'
 import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
 import { HEADERS, parseDoorBody } from '../../bus/wire/message.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { beginningWith, hint, outputText } from '../task.ts'
+import { hint } from '../sending.ts'
+import { beginningWith, outputText } from '../task.ts'
 
 /** Requests that wait at once; each is a subscription and a timer here. */
 const ASKS_MAX = 1_000

@@ -23,17 +23,26 @@ export const OFFLINE = 'offline-model'
 export interface ModelsOptions {
   readonly env: NodeJS.ProcessEnv
   readonly log: Logger
+  /** The offline model answers for every agent, whatever is declared or set. */
+  readonly isOffline?: boolean
   /** Added to every answer of the offline model. */
   readonly offlineDelayMs?: number | undefined
 }
 
+const asked = { kind: 'offline', why: 'as was asked for' } as const
+
 export async function resolveModels(system: System, options: ModelsOptions): Promise<Models> {
-  const ollamaModels = await askOllama()
+  const ollamaModels = options.isOffline ? undefined : await askOllama()
   const surroundings = { env: options.env, ollamaAnswers: ollamaModels !== undefined, ...(ollamaModels && { ollamaModels }) }
   const places = new Map<string, ModelPlace>()
   const byReason = new Map<string, string[]>()
   // All of them before the first server starts: a key that is missing is an error here.
-  const found = system.agents.map((agent) => ({ name: agent.metadata.name, model: resolveModel(system, agent, surroundings) }))
+  const found = system.agents
+    .filter(({ spec }) => spec.modelAPI !== undefined && !spec.external)
+    .map((agent) => ({
+      name: agent.metadata.name,
+      model: options.isOffline ? asked : resolveModel(system, agent, surroundings),
+    }))
   const isOfflineUsed = found.some(({ model }) => model.kind === 'offline')
   const offline = isOfflineUsed ? await startOffline(system.files, options) : undefined
   for (const { name, model } of found) {

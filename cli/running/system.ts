@@ -1,0 +1,125 @@
+/** A whole system in this process: broker, streams, models, agents, tool servers and the request door. `kaos up` and tests are made of it. */
+import { announceAgent } from '../../actors/agent/announce.ts'
+import type { BrokerSettings } from '../../bus/access/settings.ts'
+import { type NatsBus, openBus } from '../../bus/open.ts'
+import { findServer } from '../../bus/server/binary/find.ts'
+import { type EmbeddedServer, startServer } from '../../bus/server/embedded.ts'
+import { createStreams } from '../../bus/streams.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
+import { userParty } from '../../bus/wire/subjects.ts'
+import { loadManifests, type System } from '../../manifests/load.ts'
+import type { Logger } from '../../telemetry/log.ts'
+import { serveAsk } from './ask.ts'
+import { cardOf, host } from './hosting.ts'
+import { type ModelsOptions, resolveModels } from './models.ts'
+
+export interface RunningSystem {
+  readonly bus: NatsBus
+  readonly settings: BrokerSettings
+  readonly namespace: string
+  /** One line per way to a model, for people. */
+  readonly modelLines: readonly string[]
+  /** Absent: somebody else's broker. */
+  readonly server: EmbeddedServer | undefined
+  /** Finishes what is in hand, at most for `graceMs`, and stops everything, the broker last. */
+  stop(graceMs: number): Promise<void>
+}
+
+export interface SystemOptions extends ModelsOptions {
+  /** Absent: a broker of its own. */
+  readonly broker: BrokerSettings | undefined
+  /** Where a broker of its own keeps its streams. */
+  readonly storeDir: string
+  /** Of a broker of its own: this one, or any if it is taken; 0: any. */
+  readonly port: number
+  /** Told in words what somebody who waits wants to know. */
+  readonly say: (line: string) => void
+}
+
+/** Rejects with nothing left running. */
+export async function startSystem(system: System, options: SystemOptions): Promise<RunningSystem> {
+  const { log, env, say } = options
+  const stopping = new Stopping(log)
+  let graceMs = 0
+  try {
+    const server = options.broker ? undefined : await startBroker(options)
+    if (server) stopping.add(() => server.stop())
+    if (server && options.port !== 0 && server.port !== options.port)
+      say(`port ${options.port} is taken, so NATS listens on ${server.port}`)
+    const settings = options.broker ?? { servers: [server!.url], source: 'embedded', identity: { kind: 'none' } }
+    const [namespace = 'default'] = system.namespaces
+    const bus = await openBus(settings, { namespace, as: userParty('up'), log })
+    stopping.add(() => bus.close())
+    await createStreams(bus.connection, inventoryOf(system, namespace))
+    const models = await resolveModels(system, options)
+    stopping.add(() => models.stop())
+    const hosting = await host({ system, bus, places: models.places, log, env })
+    stopping.add(() => hosting.stop(graceMs))
+    const external = system.agents.filter(({ spec }) => spec.external)
+    const announcing = external.map((agent) => announceAgent({ card: cardOf(agent), catalog: bus.catalog, log }))
+    stopping.add(async () => announcing.forEach((each) => void each.stop()))
+    const names = system.agents.map(({ metadata }) => metadata.name)
+    const ask = serveAsk(bus, names, log)
+    stopping.add(async () => ask.unsubscribe())
+    await bus.connection.flush() // the request door is open before anybody can know that we are up
+    return {
+      bus,
+      settings,
+      namespace,
+      modelLines: models.lines,
+      server,
+      stop(ms) {
+        graceMs = ms
+        return stopping.all()
+      },
+    }
+  } catch (error) {
+    await stopping.all()
+    throw error
+  }
+}
+
+async function startBroker({ env, say, storeDir, port, log }: SystemOptions): Promise<EmbeddedServer> {
+  const { path } = await findServer({ env, say })
+  return startServer({ binary: path, storeDir, port: port === 0 ? 0 : { prefer: port }, log })
+}
+
+/** What was started, to be stopped in the other order. */
+export class Stopping {
+  private readonly log: Logger
+  private readonly parts: (() => Promise<unknown>)[] = []
+
+  constructor(log: Logger) {
+    this.log = log
+  }
+
+  add(stop: () => Promise<unknown>): void {
+    this.parts.push(stop)
+  }
+
+  /** Never rejects. */
+  async all(): Promise<void> {
+    for (let stop = this.parts.pop(); stop; stop = this.parts.pop()) {
+      await stop().catch((error: unknown) => this.log.warn({ err: error }, 'a part did not stop cleanly'))
+    }
+  }
+}
+
+/** Throws ManifestError, and `usage` for more than one namespace or no agent: one process runs one namespace. */
+export function loadSystem(files: readonly string[]): System {
+  const system = loadManifests(files)
+  if (system.namespaces.length > 1) {
+    throw new KaosError(
+      'usage',
+      `the manifests use namespaces ${system.namespaces.map((name) => `"${name}"`).join(' and ')}; run one at a time`,
+    )
+  }
+  if (system.agents.length === 0)
+    throw new KaosError('usage', `there is no Agent in ${files.map((file) => `"${file}"`).join(', ')}`)
+  return system
+}
+
+export function inventoryOf(system: System, namespace: string) {
+  const nameOf = ({ metadata }: { readonly metadata: { readonly name: string } }) => metadata.name
+  return { namespace, agents: system.agents.map(nameOf), tools: system.mcpServers.map(nameOf) }
+}

@@ -1,0 +1,60 @@
+/** `kaos tools serve`: a file of tools as a standard MCP server, for any other program. */
+import { basename, extname } from 'node:path'
+import { KaosError } from '../bus/wire/errors.ts'
+import { createLog } from '../telemetry/log.ts'
+import { loadToolModule } from '../tools/own/module.ts'
+import { serveOverHttp } from '../tools/own/serve-http.ts'
+import { claimStdout, serveOverStdio } from '../tools/own/serve-stdio.ts'
+import { EXIT } from './exit-codes.ts'
+import { interrupted } from './interrupt.ts'
+import { print, printJson, say } from './view/terminal.ts'
+
+interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** A tool that ignores its abort may keep the process alive; nobody waits for it. */
+const LEAVE_MS = 500
+
+export async function toolsServe(file: string, options: { readonly http?: string; readonly json?: boolean }): Promise<number> {
+  const name = basename(file, extname(file))
+  if (options.http !== undefined) await overHttp(file, name, addressOf(options.http), options.json === true)
+  else await overStdio(file, name)
+  setTimeout(() => process.exit(EXIT.ok), LEAVE_MS).unref()
+  return EXIT.ok
+}
+
+/** "8080", "localhost:8080" or "[::1]:8080". */
+function addressOf(text: string): Address {
+  const [, bracketed, name, port = ''] = /^(?:\[([^\]]+)\]:|([^:[\]/\s]+):)?(\d{1,5})$/.exec(text) ?? []
+  if (port !== '' && Number(port) <= 65_535) return { host: bracketed ?? name ?? '127.0.0.1', port: Number(port) }
+  throw new KaosError(
+    'usage',
+    `could not understand --http "${text}": expected a port, or a host and a port such as "localhost:8080"`,
+  )
+}
+
+async function overStdio(file: string, name: string): Promise<void> {
+  const stdout = claimStdout()
+  const log = await createLog()
+  const { tools } = await loadToolModule(file)
+  const serving = await serveOverStdio({ name, tools, log, stdin: process.stdin, stdout })
+  say(`serving ${names(tools)} on stdin and stdout`)
+  await Promise.race([serving.ended, interrupted()])
+  await serving.close()
+}
+
+async function overHttp(file: string, name: string, address: Address, isJson: boolean): Promise<void> {
+  const log = await createLog()
+  const { tools } = await loadToolModule(file)
+  const serving = await serveOverHttp({ name, tools, log, ...address })
+  if (isJson) printJson({ url: serving.url, tools: tools.map((tool) => tool.name) })
+  else print(`serving ${names(tools)} at ${serving.url}`)
+  await interrupted()
+  await serving.close()
+}
+
+function names(tools: readonly { readonly name: string }[]): string {
+  return tools.map((tool) => tool.name).join(', ')
+}

@@ -1,0 +1,71 @@
+/** `npm run generate`: writes all files that are made from the source. With `--check` it writes nothing and ends with 1 if one is not as it would be. */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { configurationPage } from './configuration.ts'
+import { errorsPage } from './errors.ts'
+import { messageTable, schemaFiles } from './messages.ts'
+
+const root = join(import.meta.dirname, '..')
+const SCHEMAS = 'docs/messages'
+const MESSAGES_PAGE = 'docs/messages.md'
+const TABLE = /(<!-- generated: the table of messages -->\n)[\s\S]*?(\n<!-- end -->)/
+
+/** Every generated file with its text, by its path from the root of the repository. */
+export function generatedFiles(): ReadonlyMap<string, string> {
+  const page = read(MESSAGES_PAGE) ?? ''
+  return new Map([
+    ...[...schemaFiles()].map(([file, text]) => [`${SCHEMAS}/${file}`, text] as const),
+    [MESSAGES_PAGE, page.replace(TABLE, (_all, begin: string, end: string) => `${begin}${messageTable()}${end}`)],
+    ['docs/errors.md', errorsPage()],
+    ['docs/configuration.md', configurationPage()],
+  ])
+}
+
+/** Files that are missing, are not as they would be generated, or are not generated any more. */
+export function staleFiles(): readonly string[] {
+  const wanted = generatedFiles()
+  const changed = [...wanted].filter(([file, text]) => read(file) !== text).map(([file]) => file)
+  return [...changed, ...schemasOnDisk().filter((file) => !wanted.has(file))]
+}
+
+function schemasOnDisk(): readonly string[] {
+  try {
+    const names = readdirSync(join(root, SCHEMAS), { recursive: true, encoding: 'utf8' })
+    return names.filter((name) => name.endsWith('.json')).map((name) => `${SCHEMAS}/${name}`)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
+  }
+}
+
+function read(file: string): string | undefined {
+  try {
+    return readFileSync(join(root, file), 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+function write(): void {
+  const wanted = generatedFiles()
+  for (const file of staleFiles()) {
+    const text = wanted.get(file)
+    process.stdout.write(`${text === undefined ? 'removed' : 'wrote'} ${file}\n`)
+    if (text === undefined) rmSync(join(root, file))
+    else {
+      mkdirSync(dirname(join(root, file)), { recursive: true })
+      writeFileSync(join(root, file), text)
+    }
+  }
+}
+
+if (import.meta.main) {
+  if (process.argv.includes('--check')) {
+    const stale = staleFiles()
+    if (stale.length > 0) {
+      process.stderr.write(`not as generated: ${stale.join(', ')}; run "npm run generate"\n`)
+      process.exitCode = 1
+    }
+  } else write()
+}
