@@ -16,6 +16,7 @@ import type { System } from '../../manifests/load.ts'
 import { resolveToolServer } from '../../manifests/local.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { announceTools } from '../../tools/announce.ts'
+import { loadToolModule } from '../../tools/own/module.ts'
 import { serveTools, crashFromEnv as toolCrashFromEnv } from '../../tools/server.ts'
 import { openSession } from '../../tools/session.ts'
 import { loadMachines } from './machines.ts'
@@ -36,13 +37,14 @@ export interface HostingOptions {
   readonly only?: ReadonlySet<string> | undefined
 }
 
-/** Rejects before anything runs when a tool server cannot run here, or a machine cannot be loaded. */
+/** Rejects before anything runs when a tool server cannot run here, or the file of a machine or of tools cannot be loaded. */
 export async function host(options: HostingOptions): Promise<Hosting> {
   const { system, bus, log, env } = options
   const isWanted = (name: string) => !options.only || options.only.has(name)
   const servers = system.mcpServers
     .filter((server) => isWanted(server.metadata.name))
     .map((server) => ({ name: server.metadata.name, place: resolveToolServer(server, { env }) }))
+  for (const { place } of servers) if (place.runtime === 'typescript') await loadToolModule(place.file)
   const identity = newIdentity()
   const client = createModelClient({ log })
   const machine = agentMachine()
