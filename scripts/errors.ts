@@ -14,8 +14,8 @@ export function errorsPage(): string {
 Every error that the system gives out has one of these codes: in the failure of a task, in the headers of a dead letter, in the log, and in what a command
 prints. Its message says what was attempted, then why it failed.
 
-*Again* says whether the same may succeed later as it is; the system then tries again by itself. *Exit* is what a command ends with that this error ended; a
-task that failed makes \`kaos task send --wait\` end with 1 whatever its code.
+*Again* says whether the same may succeed later as it is; the system then tries again by itself. *Exit* is what a command ends with
+that ends in this error; a task that failed makes \`kaos task send --wait\` end with 1 whatever its code.
 
 | code | cause | cure | again | exit |
 | --- | --- | --- | --- | --- |
