@@ -19,7 +19,7 @@ export const VARIABLES: readonly Variable[] = [
   { group: 'broker', name: 'NATS_CONTEXT', meaning: 'a context of the `nats` command, by its name', absent: 'none' },
   { group: 'broker', name: 'NATS_CREDS', meaning: 'credentials file of the user', absent: 'that of the context' },
   { group: 'broker', name: 'NATS_NKEY', meaning: 'file with the seed of an nkey, or the seed', absent: 'that of the context' },
-  { group: 'broker', name: 'NATS_JWT', meaning: 'user JWT, or a file with it', absent: 'that of the context' },
+  { group: 'broker', name: 'NATS_JWT', meaning: 'user JWT', absent: 'that of the context' },
   { group: 'broker', name: 'NATS_SEED', meaning: 'seed that belongs to `NATS_JWT`', absent: 'none' },
   { group: 'broker', name: 'NATS_USER', meaning: 'user', absent: 'that of the context' },
   { group: 'broker', name: 'NATS_PASSWORD', meaning: 'password of `NATS_USER`, or of the user of the context', absent: 'none' },

@@ -12,7 +12,7 @@ export const mcpServerSpecSchema = withRules(
       .string()
       .min(1)
       .describe(
-        'What runs the tools: calculator or echo (built in), stdio (a command line), url (an MCP server elsewhere), custom (container.image), or another runtime of the installation.',
+        'What runs the tools: calculator or echo (built in), typescript (a file of yours), files (one folder), http-fetch (text from hosts that you list), stdio (a command line), url (an MCP server elsewhere), custom (container.image), or another runtime of the installation.',
       ),
     params: z
       .string({
@@ -20,7 +20,7 @@ export const mcpServerSpecSchema = withRules(
       })
       .optional()
       .describe(
-        'What the runtime needs. stdio: a command line, or YAML with command, args, env and passEnv. url: the URL, or YAML with url and headersFromEnv.',
+        'What the runtime needs. typescript: path of the file. files: path of the folder, or YAML with root and writable. http-fetch: YAML with hosts and allowPrivate. stdio: a command line, or YAML with command, args, env and passEnv. url: the URL, or YAML with url and headersFromEnv.',
       ),
     serviceAccountName: z.string().min(1).optional().describe('ServiceAccount of its pod. Unset: the one of the namespace.'),
     telemetry: telemetrySchema.optional().describe('What is exported about its work.'),

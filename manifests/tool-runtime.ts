@@ -1,9 +1,10 @@
 /** What can run an MCPServer on this machine, and how `params` of those runtimes is read. */
 import { parse } from 'yaml'
 import { z } from 'zod'
+import { nearestTo } from './loading/nearest.ts'
 
 /** Runtimes that this process can run itself. */
-export const localRuntimes = ['calculator', 'echo', 'stdio', 'url'] as const
+export const localRuntimes = ['calculator', 'echo', 'files', 'http-fetch', 'stdio', 'typescript', 'url'] as const
 /** Runtimes that need a pod; an installation may add others. */
 export const podRuntimes = ['python-string', 'kubernetes', 'slack', 'pctx-codemode', 'fastmcp-codemode', 'custom'] as const
 
@@ -29,6 +30,31 @@ const urlParamsSchema = z.strictObject({
     .describe('Headers sent with every request: name of the header to name of the variable that holds its value. Default {}.'),
 })
 
+const typescriptParamsSchema = z.strictObject({
+  path: z.string().min(1).describe('A .ts or .js file that exports tools; relative to the manifest.'),
+})
+
+const filesParamsSchema = z.strictObject({
+  root: z.string().min(1).describe('The folder whose files can be read; relative to the manifest.'),
+  writable: z.boolean().default(false).describe('Whether files can be written too. Default false.'),
+})
+
+const httpFetchParamsSchema = z.strictObject({
+  hosts: z
+    .array(z.string().transform(hostEntry))
+    .min(1, { error: 'expected at least one host' })
+    .describe(
+      'Hosts that may be read: "example.org", "*.example.org" for all below it, each with ":port" where it is not 80 or 443.',
+    ),
+  allowPrivate: z
+    .boolean()
+    .default(false)
+    .describe('Whether hosts may have addresses that are not public, such as 127.0.0.1 or 10.0.0.1. Default false.'),
+})
+
+export type TypescriptParams = Readonly<z.output<typeof typescriptParamsSchema>>
+export type FilesParams = Readonly<z.output<typeof filesParamsSchema>>
+export type HttpFetchParams = Readonly<z.output<typeof httpFetchParamsSchema>>
 export type StdioParams = Readonly<z.output<typeof stdioParamsSchema>>
 export type UrlParams = Readonly<z.output<typeof urlParamsSchema>>
 
@@ -44,8 +70,7 @@ export function isLocalRuntime(runtime: string): runtime is LocalRuntime {
 /** What is allowed instead, when the runtime cannot read its params. Runtimes of pods read their own. */
 export function checkParams(runtime: string, params: string | undefined): string | undefined {
   try {
-    if (runtime === 'stdio') parseStdioParams(params)
-    if (runtime === 'url') parseUrlParams(params)
+    if (isLocalRuntime(runtime)) parsers[runtime]?.(params)
     return undefined
   } catch (error) {
     if (error instanceof ParamsError) return error.message
@@ -72,6 +97,45 @@ export function parseUrlParams(params: string | undefined): UrlParams {
     throw new ParamsError('a URL that begins with http:// or https://, or YAML with url and headersFromEnv')
   }
   return read
+}
+
+/** A path, or YAML with `path`. Throws ParamsError. */
+export function parseTypescriptParams(params: string | undefined): TypescriptParams {
+  const text = (params ?? '').trim()
+  const read = /^(\{|path\s*:\s)/.test(text) ? parseObject(text, typescriptParamsSchema) : { path: text }
+  if (/\.[cm]?[jt]s$/.test(read.path) && !read.path.includes('\n')) return read
+  throw new ParamsError('the path of a .ts or .js file that exports tools, such as "./tools/weather.ts"')
+}
+
+/** A path, or YAML with `root` and `writable`. Throws ParamsError. */
+export function parseFilesParams(params: string | undefined): FilesParams {
+  const text = (params ?? '').trim()
+  if (/^(\{|(root|writable)\s*:\s)/.test(text)) return parseObject(text, filesParamsSchema)
+  if (text !== '' && !text.includes('\n')) return { root: text, writable: false }
+  throw new ParamsError('the path of a folder, such as "./notes", or YAML with root and writable')
+}
+
+/** YAML with `hosts` and `allowPrivate`. Throws ParamsError. */
+export function parseHttpFetchParams(params: string | undefined): HttpFetchParams {
+  return parseObject((params ?? '').trim() || '{}', httpFetchParamsSchema)
+}
+
+/** As URLs have it: lower case, without the port of the scheme. */
+function hostEntry(given: string, context: z.RefinementCtx): string {
+  const [, wildcard = '', host = ''] = /^(\*\.)?(.*)$/s.exec(given)!
+  const url = /[\s/?#@\\*]/.test(host) ? null : URL.parse(`http://${host}`)
+  if (url && !url.hostname.endsWith('.') && !(wildcard && /^[\d.]+$|^\[/.test(url.hostname))) return `${wildcard}${url.host}`
+  const allowed = 'expected a host such as "example.org", "*.example.org" or "localhost:8080"'
+  context.addIssue({ code: 'custom', message: `${allowed}, given ${JSON.stringify(given)}` })
+  return z.NEVER
+}
+
+const parsers: Partial<Record<LocalRuntime, (params: string | undefined) => unknown>> = {
+  files: parseFilesParams,
+  'http-fetch': parseHttpFetchParams,
+  stdio: parseStdioParams,
+  typescript: parseTypescriptParams,
+  url: parseUrlParams,
 }
 
 /**
@@ -117,10 +181,15 @@ function parseObject<Schema extends z.ZodType>(text: string, schema: Schema): z.
   }
   const result = schema.safeParse(value)
   if (result.success) return result.data
-  const mistakes = result.error.issues.map((issue) => [issue.path.join('.'), issue.message].filter(Boolean).join(': '))
-  throw new ParamsError(`YAML with ${fieldNames(schema)} (${mistakes.join('; ')})`)
+  const names = fieldNames(schema)
+  const mistakes = result.error.issues.map((issue) => {
+    const nearest = issue.code === 'unrecognized_keys' && issue.path.length === 0 ? nearestTo(issue.keys[0]!, names) : undefined
+    const words = [issue.path.join('.'), issue.message].filter(Boolean).join(': ')
+    return nearest === undefined ? words : `${words}; did you mean "${nearest}"?`
+  })
+  throw new ParamsError(`YAML with ${names.join(', ')} (${mistakes.join('; ')})`)
 }
 
-function fieldNames(schema: z.ZodType): string {
-  return schema instanceof z.ZodObject ? Object.keys(schema.shape).join(', ') : ''
+function fieldNames(schema: z.ZodType): string[] {
+  return schema instanceof z.ZodObject ? Object.keys(schema.shape) : []
 }

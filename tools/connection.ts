@@ -5,7 +5,6 @@ import { z } from 'zod'
 import { type ErrorCode, KaosError } from '../bus/wire/errors.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { conceal } from './conceal.ts'
-import { MCP_LIMITS } from './limits.ts'
 import { type Channel, OVERSIZED } from './runtimes/channel.ts'
 import { type Flight, flights } from './runtimes/flight.ts'
 import { openChannel, type ResolvedRuntime } from './runtimes/open.ts'
@@ -53,7 +52,7 @@ export class Connection {
     this.options = options
   }
 
-  /** Starts or reaches the server and shakes hands. Rejects with `tool_server_lost` and `sent: false`. */
+  /** Starts or reaches the server and shakes hands. Rejects with `tool_server_lost` and `sent: false`, or with `tool_module`. */
   static open(runtime: ResolvedRuntime, options: ConnectionOptions): Promise<Connection> {
     return flights.exit(() => Connection.shakeHands(runtime, options))
   }
@@ -166,10 +165,9 @@ export class Connection {
     if (this.isLost) return this.failure('tool_server_lost', `ended while it worked${lastWords(channel)}`, true)
     if (error instanceof McpError) {
       if (error.data === OVERSIZED) {
-        return this.failure('payload_too_large', `answered more than ${MCP_LIMITS.messageBytesMax} bytes`, true)
+        return this.failure('payload_too_large', wordsOf(error), true)
       }
-      // The SDK puts the code before the message, once on each side.
-      const words = error.message.replace(/^(MCP error -?\d+: )+/, '').slice(0, 2_000)
+      const words = wordsOf(error).slice(0, 2_000)
       const isUnknown = error.code === McpCode.InvalidParams && /\btool\b.*\b(unknown|not found)\b|\bunknown tool\b/i.test(words)
       const why = `refused the request (${error.code}): ${conceal(words, channel.secrets)}`
       return this.failure(isUnknown ? 'unknown_tool' : 'tool_failed', why, true)
@@ -188,6 +186,11 @@ export class Connection {
 /** `sent` tells whether the request had left, so that whether it ran is unknown. */
 export function serverError(name: string, code: ErrorCode, why: string, sent: boolean): KaosError {
   return new KaosError(code, `MCP server "${name}" ${why}`, { details: { sent } })
+}
+
+/** The SDK puts the code before the message, once on each side. */
+function wordsOf(error: McpError): string {
+  return error.message.replace(/^(MCP error -?\d+: )+/, '')
 }
 
 function openFailure(name: string, error: unknown, channel: Channel): KaosError {

@@ -19,6 +19,8 @@ export const MCP_LIMITS = {
   stderrLineBytesMax: 4_096,
   /** Of a server's own words in a message of ours. */
   wordsLengthMax: 400,
+  /** Of what a tool that runs in this process says when it fails. */
+  toolErrorLengthMax: 4_096,
   /** Each of the steps of closing: end of input, SIGTERM, SIGKILL; or the DELETE of an HTTP session. */
   closeStepMs: 1_000,
   /** After its first loss a server is opened again at once, then after this, doubled each time. */
@@ -35,4 +37,9 @@ export const MCP_LIMITS = {
   /** How often a broken HTTP event stream is taken up again. */
   httpResumesMax: 2,
   httpResumeDelayMs: 500,
+  /** Clients of `kaos tools serve --http`; past it the one that was silent longest loses its session and begins a new one. */
+  servedSessionsMax: 100,
+  servedConnectionsMax: 256,
+  /** After the end of its input, how long `kaos tools serve` waits for tools that still run. */
+  servedLastCallsMs: 10_000,
 } as const

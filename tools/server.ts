@@ -11,6 +11,7 @@ import { DELIVERY_LIMITS, MESSAGE_LIMITS } from '../bus/wire/limits.ts'
 import {
   blobBody,
   type CallBody,
+  checkSize,
   decodeCall,
   HEADERS,
   headerText,
@@ -237,7 +238,7 @@ class Calls {
         `the body refers to a blob of "${partyText(ref.owner)}", but its sender is "${partyText(from)}"`,
       )
     }
-    return { ...message, body: await this.options.bus.blobs.read(ref.owner, ref.to, ref.task, ref.sha) }
+    return { ...message, body: checkSize(ref, await this.options.bus.blobs.read(ref.owner, ref.to, ref.task, ref.sha)) }
   }
 
   private async judge(delivery: Delivery, error: unknown): Promise<void> {

@@ -145,6 +145,15 @@ test('names all fields that change nothing yet in one warning, written ones only
   ])
 })
 
+test('takes an external agent without a model, and names what its program does not read', () => {
+  const { agents, warnings } = parse(
+    'apiVersion: kaos.tools/v1alpha1\nkind: Agent\nmetadata: { name: outside }\nspec: { external: true, config: { description: d, instructions: i } }\n',
+  )
+
+  expect(agents[0]?.spec).toMatchObject({ external: true, config: { description: 'd' } })
+  expect(warnings).toEqual(['accepted but not yet acted on: Agent spec.config.instructions (outside)'])
+})
+
 test('says nothing of fields that are acted on', () => {
   const { warnings } = parse(
     `${models}---\n${agent(

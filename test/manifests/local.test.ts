@@ -1,5 +1,8 @@
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { inspect } from 'node:util'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { parseManifests, type System } from '../../manifests/load.ts'
 import {
   type ModelResolution,
@@ -253,11 +256,60 @@ test.each([
     'runtime: custom',
     'spec.runtime\n    given "custom", allowed: calculator, echo, files, http-fetch, stdio, typescript or url on this machine; "custom" needs a pod in a cluster',
   ],
-  ['runtime: my-company', 'spec.runtime\n    given "my-company", allowed: calculator, echo, files, http-fetch, stdio, typescript or url on this machine'],
+  [
+    'runtime: my-company',
+    'spec.runtime\n    given "my-company", allowed: calculator, echo, files, http-fetch, stdio, typescript or url on this machine',
+  ],
 ])('says why a server cannot run here: %j', (spec, message) => {
   expect(messageOf(() => resolveServer(spec, { env: {} }))).toBe(
     `1 mistake in the manifests\nteams/red/tools.yaml:1:1  MCPServer tools ${message}`,
   )
+})
+
+describe('files and folders that params name', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kaos-manifest-'))
+  mkdirSync(join(folder, 'tools', 'notes'), { recursive: true })
+  writeFileSync(join(folder, 'tools', 'weather.ts'), '')
+  const at = (spec: string) => resolveServer(spec, { env: {} }, join(folder, 'system.yaml'))
+
+  test('count from the manifest', () => {
+    expect(at('runtime: typescript\n  params: ./tools/weather.ts')).toEqual({
+      runtime: 'typescript',
+      file: join(folder, 'tools', 'weather.ts'),
+    })
+    expect(at('runtime: files\n  params: "{ root: tools/notes, writable: true }"')).toEqual({
+      runtime: 'files',
+      root: join(folder, 'tools', 'notes'),
+      writable: true,
+    })
+    expect(at(`runtime: files\n  params: ${folder}`)).toEqual({ runtime: 'files', root: folder, writable: false })
+  })
+
+  test.each([
+    [
+      'runtime: typescript\n  params: tools/wether.ts',
+      /given "tools\/wether.ts", allowed: a file that is there; ".*wether.ts" is none; did you mean "weather.ts"\?/,
+    ],
+    [
+      'runtime: typescript\n  params: else/where.ts',
+      /given "else\/where.ts", allowed: a file that is there; ".*where.ts" is none$/,
+    ],
+    [
+      'runtime: files\n  params: tools/note',
+      /given "tools\/note", allowed: a folder that is there; ".*note" is none; did you mean "notes"\?/,
+    ],
+    ['runtime: files\n  params: tools/weather.ts', /allowed: a folder that is there; ".*weather.ts" is none$/],
+  ])('have to be there: %j', (spec, message) => {
+    expect(messageOf(() => at(spec))).toMatch(message)
+  })
+})
+
+test('resolves the runtime http-fetch', () => {
+  expect(resolveServer('runtime: http-fetch\n  params: "hosts: [example.org]"', { env: {} })).toEqual({
+    runtime: 'http-fetch',
+    hosts: ['example.org'],
+    allowPrivate: false,
+  })
 })
 
 function resolve(spec: string, surroundings: ModelSurroundings, model = 'gpt-4o'): ModelResolution {
@@ -277,9 +329,9 @@ spec: { modelAPI: models, model: "${model}" }
   return resolveModel(system, system.agents[0]!, surroundings)
 }
 
-function resolveServer(spec: string, surroundings: ToolServerSurroundings): ToolServerResolution {
+function resolveServer(spec: string, surroundings: ToolServerSurroundings, file = 'teams/red/tools.yaml'): ToolServerResolution {
   const { mcpServers } = parse(
-    'teams/red/tools.yaml',
+    file,
     `apiVersion: kaos.tools/v1alpha1\nkind: MCPServer\nmetadata: { name: tools }\nspec:\n  ${spec}\n`,
   )
   return resolveToolServer(mcpServers[0]!, surroundings)

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { silentLog } from '../../telemetry/log.ts'
-import { EXPRESSION_LENGTH_MAX, evaluate } from '../../tools/runtimes/expression.ts'
+import { EXPRESSION_LENGTH_MAX, evaluate } from '../../tools/runtimes/calculator/expression.ts'
 import { openSession } from '../../tools/session.ts'
 import { callTool } from '../support/mcp-calls.ts'
 

@@ -28,5 +28,8 @@ export interface ChannelOptions {
   onStale(): void
 }
 
-/** `data` of the error that answers a request whose answer was too large: the transport drops such answers while it reads them. */
+/**
+ * `data` of the error that answers a request whose answer was too large, and was dropped before it stood in memory. Its message continues a
+ * sentence about the server.
+ */
 export const OVERSIZED: unique symbol = Symbol('oversized')

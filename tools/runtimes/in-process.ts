@@ -3,7 +3,7 @@ import { InMemoryTransport } from '@modelcontextprotocol/sdk/inMemory.js'
 import type { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
 import type { Channel } from './channel.ts'
 
-export async function openInProcess(server: McpServer): Promise<Channel> {
+export async function openInProcess(server: Pick<McpServer, 'connect'>): Promise<Channel> {
   const [transport, serverSide] = InMemoryTransport.createLinkedPair()
   await server.connect(serverSide)
   return {

@@ -156,7 +156,8 @@ class StdioTransport implements Transport {
     const id =
       /^\s*\{\s*"jsonrpc"\s*:\s*"2\.0"\s*,\s*"id"\s*:\s*(\d+)\s*,/.exec(head)?.[1] ?? /"id"\s*:\s*(\d+)\s*\}\s*$/.exec(tail)?.[1]
     if (id !== undefined) {
-      const error = { code: ErrorCode.InternalError, message: 'the answer is too large', data: OVERSIZED }
+      const message = `answered more than ${MCP_LIMITS.messageBytesMax} bytes`
+      const error = { code: ErrorCode.InternalError, message, data: OVERSIZED }
       this.onmessage?.({ jsonrpc: '2.0', id: Number(id), error })
       return
     }
