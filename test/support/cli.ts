@@ -1,5 +1,6 @@
 /** The kaos command as a user runs it: a process in a folder of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -145,6 +146,13 @@ export class Started {
       this.waiting.add(look)
       look()
     })
+  }
+
+  /** Until it dies of a signal of its own. */
+  async untilDead(deadlineMs = 20_000): Promise<void> {
+    const { child } = this
+    if (child.signalCode !== null) return
+    await once(child, 'close', { signal: AbortSignal.timeout(deadlineMs) })
   }
 
   async end(signal: NodeJS.Signals = 'SIGINT'): Promise<number | null> {
