@@ -13,6 +13,7 @@ import {
 import { KaosError } from '../bus/wire/errors.ts'
 import { type EffectId, effectId, type TaskId } from '../bus/wire/ids.ts'
 import { hashOf, type Json } from '../bus/wire/json.ts'
+import { HOST_LIMITS } from '../bus/wire/limits.ts'
 import type { Party } from '../bus/wire/subjects.ts'
 import type { TraceContext } from '../bus/wire/trace.ts'
 import type { BegunWith } from './effects/effect.ts'
@@ -47,7 +48,7 @@ export interface ActorState {
   /** What the last entry ended early, by a stop or with the actor: its addressees are told. */
   cut: readonly Pending[]
   readonly pending: Map<EffectId, Pending>
-  /** Which host last wrote an entry for a delivery. */
+  /** Which host last wrote an entry for a delivery, the latest last: of all that own something pending, and of some more. */
   readonly owners: Map<string, string>
   readonly signals: Set<string>
   /** Who began it, and what entry 0 was: the proof that a second start is the same. */
@@ -160,6 +161,7 @@ export function newState(entry: Entry): ActorState {
 /** Takes one entry into the state. `entry` holds bodies, not references. */
 export function apply(task: TaskId, state: ActorState, entry: Entry, decision: Decision, writer: string, seal: string): void {
   const { input } = entry
+  state.owners.delete(entry.delivery)
   state.owners.set(entry.delivery, writer.split('.')[0]!)
   if (input.kind === 'signal') state.signals.add(input.id)
   if (input.kind === 'result' || input.kind === 'error') {
@@ -195,6 +197,17 @@ export function apply(task: TaskId, state: ActorState, entry: Entry, decision: D
   if (state.snapshot) prune(state.snapshot, openNames(state))
   state.n = entry.n + 1
   state.seal = seal
+  forgetOwners(state)
+}
+
+/** Every answer by mail is a delivery, and every snapshot holds its owner: an actor that lives long would outgrow its journal. */
+function forgetOwners({ owners, pending }: ActorState): void {
+  if (owners.size <= HOST_LIMITS.ownersMax) return
+  const owning = new Set([...pending.values()].map(({ delivery }) => delivery))
+  for (const delivery of owners.keys()) {
+    if (owners.size <= HOST_LIMITS.ownersMax) return
+    if (!owning.has(delivery)) owners.delete(delivery)
+  }
 }
 
 function begunWith({ pending, usage }: ActorState, commands: readonly Command[]) {

@@ -3,7 +3,16 @@ import type { Delivery, Subscription } from '../bus/contracts.ts'
 import { NO_USAGE } from '../bus/wire/entry.ts'
 import { type ErrorCode, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
 import { DELIVERY_LIMITS, STREAM_LIMITS } from '../bus/wire/limits.ts'
-import { decodeMail, doorTask, HEADERS, type Incoming, type Mail, parseBlobBody, type ReplyBody } from '../bus/wire/message.ts'
+import {
+  checkSize,
+  decodeMail,
+  doorTask,
+  HEADERS,
+  type Incoming,
+  type Mail,
+  parseBlobBody,
+  type ReplyBody,
+} from '../bus/wire/message.ts'
 import { agentParty, parseMailSubject, partyText } from '../bus/wire/subjects.ts'
 import { readTrace } from '../bus/wire/trace.ts'
 import { Host } from './host.ts'
@@ -70,6 +79,13 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
       )
       return delivery.nak(retryAfterMs ?? delayOf(delivery))
     }
+    if (waitsForNewerHost(error)) {
+      options.log[delivery.count === 1 || isWorthTelling(delivery.count) ? 'warn' : 'debug'](
+        { ...fields, code: error.code, reason: error.message },
+        'mail waits for a newer host',
+      )
+      return delivery.nak(DELIVERY_LIMITS.nakMaxMs)
+    }
     if (!(error instanceof KaosError) || error.code === 'internal') {
       options.log.error({ ...fields, err: error }, 'a turn failed; its mail is tried again')
       return delivery.nak(delayOf(delivery))
@@ -80,6 +96,15 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
     )
     await refuse(error)
     delivery.ack()
+  }
+
+  /**
+   * A later version of an answer, or of the journal that mail is for: a host that knows it may run already, or will. Put aside it would be lost
+   * to a task that waits for it. A new task of a later version is refused: its sender learns of that at once and nobody waits.
+   */
+  function waitsForNewerHost(error: unknown): error is KaosError {
+    if (!(error instanceof KaosError) || error.code !== 'unsupported_version') return false
+    return mail !== undefined || parseMailSubject(delivery.message.subject)?.kind === 'reply'
   }
 
   /**
@@ -96,7 +121,7 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
       if (!isAnswer || !(error instanceof KaosError) || !UNREADABLE.has(error.code)) throw error
       const failure = toFailure(error)
       const body = JSON.stringify({ kind: 'error', failure } satisfies ReplyBody)
-      const answer = decodeMail(bus.namespace, { ...message, body })
+      const answer = decodeMail(bus.namespace, { ...message, body, isUtf8: true })
       await bus.post.send(deadLetter(host.subjects, agentParty(agent.name), message, failure))
       return answer
     }
@@ -128,7 +153,7 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
   }
 }
 
-/** What makes an answer unreadable for everybody. A later version does not: another host may know it. */
+/** What makes an answer unreadable for everybody. A later version does not. */
 const UNREADABLE: ReadonlySet<string> = new Set<ErrorCode>(['bad_message', 'body_missing'])
 
 function isMissingBody(error: unknown): error is KaosError {
@@ -147,7 +172,7 @@ async function withBody(message: Incoming, { bus, agent }: HostOptions): Promise
     const given = `a blob of "${partyText(ref.owner)}" for "${partyText(ref.to)}"`
     throw new KaosError('bad_message', `the body refers to ${given}, which its sender may not name here`)
   }
-  return { ...message, body: await bus.blobs.read(ref.owner, ref.to, ref.task, ref.sha) }
+  return { ...message, body: checkSize(ref, await bus.blobs.read(ref.owner, ref.to, ref.task, ref.sha)) }
 }
 
 /** "Once" is promised only as long as the journal that proves it is kept. */

@@ -3,14 +3,14 @@ import type { Append, Claims, Journal, Stored } from './contracts.ts'
 import { type HeaderPairs, JS_CODES, type Publisher, PublishFailed } from './publish.ts'
 import type { Reader, StoredMessage } from './read.ts'
 import { KaosError } from './wire/errors.ts'
-import { HEADERS, MESSAGE_VERSION } from './wire/message.ts'
+import { checkVersion, HEADERS, MESSAGE_VERSION } from './wire/message.ts'
 import { type Subjects, streamNames } from './wire/subjects.ts'
 
 export function createJournal(publisher: Publisher, reader: Reader, subjects: Subjects): Journal {
   const streamOf = (agent: string) => streamNames.agentJournal(subjects.namespace, agent)
   return {
     async read(agent, task, sequence) {
-      return (await reader.getAll(streamOf(agent), subjects.journal(agent, task), sequence + 1)).map(toEntry)
+      return (await reader.getAll(streamOf(agent), subjects.journal(agent, task), sequence + 1)).map(toKnownEntry)
     },
 
     async readFromSnapshot(agent, task) {
@@ -19,7 +19,7 @@ export function createJournal(publisher: Publisher, reader: Reader, subjects: Su
       const [last] = await reader.get(stream, { last_by_subj: subject })
       if (!last) return []
       const snapshotAt = Number(last.header(HEADERS.snap) ?? 0)
-      return (await reader.getAll(stream, subject, Math.max(1, snapshotAt))).map(toEntry)
+      return (await reader.getAll(stream, subject, Math.max(1, snapshotAt))).map(toKnownEntry)
     },
 
     append(append: Append) {
@@ -90,6 +90,12 @@ function appendAfter(publisher: Publisher, reader: Reader, message: Conditional)
       return next.header(HEADERS.writer) === writer ? next.sequence : 'lost'
     }
   })
+}
+
+/** Throws `unsupported_version`: an entry of a later version may mean what this program does not know, and must not look like damage. */
+function toKnownEntry(message: StoredMessage): Stored {
+  checkVersion(message)
+  return toEntry(message)
 }
 
 function toEntry(message: StoredMessage): Stored {

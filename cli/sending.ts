@@ -1,5 +1,6 @@
 /** Sending: a task at an agent's door with an id of its own, and a signal to a task that has begun. */
 import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { NatsBus } from '../bus/open.ts'
 import { type HeaderPairs, JS_CODES, PublishFailed } from '../bus/publish.ts'
 import { KaosError } from '../bus/wire/errors.ts'
@@ -18,6 +19,7 @@ export interface SentTask extends TaskAddress {
 
 const TRIES = 5
 const NAMED_MAX = 20
+const NAMES_MS = 1_000
 
 /**
  * Publishes a task at an agent's door, with an id, so that its result has a known subject and sending again is harmless. Throws `door_full`
@@ -56,6 +58,9 @@ export async function sendTask(
 /** A task too large for the door lies as a blob in the agent's own store. */
 async function doorBody(bus: NatsBus, agent: string, task: string, input: string): Promise<string> {
   if (Buffer.byteLength(input) <= MESSAGE_LIMITS.doorBytesMax - 64) return input
+  // Where there is no such agent a write of its blob would be repeated for half a minute.
+  const known = await bus.catalog.agents().catch(() => undefined)
+  if (known && !known.some(({ name }) => name === agent)) throw await unknownAgent(bus, agent)
   const self = agentParty(agent)
   const sha = sha256(input)
   const bytes = Buffer.byteLength(input)
@@ -64,8 +69,9 @@ async function doorBody(bus: NatsBus, agent: string, task: string, input: string
 }
 
 async function unknownAgent(bus: NatsBus, agent: string): Promise<KaosError> {
-  // The names are a courtesy: a broker that nobody used before has no catalog.
-  const known = (await bus.catalog.agents().catch(() => [])).map(({ name }) => name)
+  // The names are a courtesy: a broker that nobody used before has no catalog, and a read of none is repeated for long.
+  const agents = bus.catalog.agents().catch(() => [])
+  const known = (await Promise.race([agents, delay(NAMES_MS, [], { ref: false })])).map(({ name }) => name)
   return new KaosError('unknown_agent', `there is no agent "${agent}" in namespace "${bus.namespace}"${hint(agent, known)}`)
 }
 

@@ -55,7 +55,7 @@ export function nameOf(identity: Identity): string {
     case 'user':
       return `user "${identity.user}"`
     case 'token':
-      return 'the holder of a token'
+      return "a token's holder" // "token: …" would be taken for a secret and redacted
     case 'nkey':
       return 'the holder of an nkey'
     case 'jwt':

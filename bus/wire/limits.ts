@@ -8,7 +8,7 @@ const DAY_MS = 86_400 * SECOND_MS
 export const MESSAGE_LIMITS = {
   /** What the server takes in one message; its own default. */
   messageBytesMax: 1 * MiB,
-  /** A door message that comes from any NATS client. Larger inputs go through `kaos task send`, as blobs. */
+  /** Above this `kaos task send` puts a task beside its message, as a blob. Any client may send what the server takes in one message. */
   doorBytesMax: 64 * KiB,
   /** A body above this leaves its message or entry and becomes a blob. */
   inlineBytesMax: 64 * KiB,
@@ -89,6 +89,8 @@ export const HOST_LIMITS = {
   missedMailMax: 10_000,
   /** A snapshot goes into every so many entries. */
   snapshotEvery: 50,
+  /** Owners of deliveries that an actor remembers beyond those that own something pending. */
+  ownersMax: 256,
   /** An actor that took longer than this to be read from its journal is worth a line in the log. */
   activationMs: 200,
   /** How often the tool lists are read again. */

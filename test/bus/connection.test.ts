@@ -134,7 +134,7 @@ describe('a server with users', () => {
   test.each<[string, Identity, string]>([
     ['a wrong password', { kind: 'user', user: 'admin', password: 'topsecret' }, 'as user "admin"'],
     ['no identity', nobody, 'as nobody (no credentials are set)'],
-    ['an unknown token', { kind: 'token', token: 'topsecret' }, 'as the holder of a token'],
+    ['an unknown token', { kind: 'token', token: 'topsecret' }, "as a token's holder"],
   ])('refuses %s', async (_what, identity, name) => {
     const error = await connectTo(broker.url, { identity }).catch((reason: unknown) => reason)
 
