@@ -42,7 +42,7 @@ export function encode(actor: Actor, draft: Draft, decision: Decision, snapshotB
   const fresh = [...met]
     .filter(([sha]) => hasSnapshot || !actor.bodies.isStored(sha))
     .map(([sha, body]) => ({ sha, text: bodyText(body) }))
-  const { inline, beside } = place(fresh, JSON.stringify(entry).length)
+  const { inline, beside } = place(fresh, fresh.length === 0 ? 0 : JSON.stringify(entry).length)
   const largest = Math.max(0, ...beside.map(({ text }) => Buffer.byteLength(text)))
   if (largest > MESSAGE_LIMITS.journalBodyBytesMax) {
     throw new KaosError(

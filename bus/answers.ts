@@ -61,15 +61,18 @@ export class Answers<Request extends Awaiting> {
     return this.open.size
   }
 
-  /** Sends a request; a throw of `send` rejects it. */
-  ask(request: Request, send: (reply: string) => void): void {
+  /** Sends a request; a throw of `send` rejects it, and so does `refuse`, which it may call later. */
+  ask(request: Request, send: (reply: string, refuse: (error: unknown) => void) => void): void {
     const token = (this.counter++).toString(36)
     this.open.set(token, { request, until: Date.now() + this.deadlineMs })
-    try {
-      send(`${this.inbox}.${token}`)
-    } catch (error) {
+    const refuse = (error: unknown) => {
       this.end(token)
       request.reject((error as Error).message)
+    }
+    try {
+      send(`${this.inbox}.${token}`, refuse)
+    } catch (error) {
+      refuse(error)
     }
   }
 

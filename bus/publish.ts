@@ -11,6 +11,7 @@ import { withoutOverflow } from './overflow.ts'
 import { KaosError } from './wire/errors.ts'
 import { PUBLISH_LIMITS } from './wire/limits.ts'
 import { HEADERS, MESSAGE_VERSION, type Outgoing } from './wire/message.ts'
+import type { Writer } from './writer.ts'
 
 export type HeaderPairs = readonly (readonly [string, string | number])[]
 
@@ -48,12 +49,14 @@ const decoder = new TextDecoder()
 
 export class Publisher {
   private readonly connection: NatsConnection
+  private readonly writer: Writer
   private readonly answers: Answers<Publish>
   private readonly waiting: (() => void)[] = []
   private readonly gates = new Map<string, Promise<void>>()
 
-  constructor(connection: NatsConnection, inboxPrefix: string, log: Logger) {
+  constructor(connection: NatsConnection, writer: Writer, inboxPrefix: string, log: Logger) {
     this.connection = connection
+    this.writer = writer
     this.answers = new Answers(connection, inboxPrefix, {
       deadlineMs: PUBLISH_LIMITS.deadlineMs,
       take: (publish, receipt) => takeReceipt(publish, receipt),
@@ -68,8 +71,8 @@ export class Publisher {
     while (this.answers.size >= PUBLISH_LIMITS.inFlightMax) await new Promise<void>((resolve) => this.waiting.push(resolve))
     return new Promise((resolve, fail) => {
       const reject = (reason: string) => fail(new PublishFailed('unknown', 0, `no acknowledgement for "${subject}": ${reason}`))
-      this.answers.ask({ subject, resolve, fail, reject }, (reply) =>
-        this.connection.publish(subject, body, { reply, headers: encoded }),
+      this.answers.ask({ subject, resolve, fail, reject }, (reply, refuse) =>
+        this.writer.publish(subject, body, { reply, headers: encoded }, refuse),
       )
     })
   }

@@ -4,7 +4,6 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import { modelServe } from './model.ts'
 import { type HealthAddress, parseHealthAddress } from './running/health.ts'
 import { taskGet, taskList, taskSend, taskSignal, taskWatch } from './task.ts'
-import { hostCommand, up } from './up.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
@@ -49,7 +48,7 @@ export function program(): Command {
     .addOption(health('off'))
     .addOption(json())
     .addHelpText('after', '\nExample:\n  kaos up -f manifests/samples/research-team.yaml')
-    .action(run(up))
+    .action(run(async (options: never) => (await import('./up.ts')).up(options)))
   kaos
     .command('host')
     .description(
@@ -65,7 +64,7 @@ export function program(): Command {
       '\nIt creates no streams: "kaos up" with these manifests must have run on that broker once.' +
         '\n\nExample:\n  NATS_URL=nats://127.0.0.1:4222 kaos host -f team.yaml --only researcher notes',
     )
-    .action(run(hostCommand))
+    .action(run(async (options: never) => (await import('./up.ts')).hostCommand(options)))
   kaos
     .command('demo')
     .description('Watch the sample team work, die in the middle and resume.')

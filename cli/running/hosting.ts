@@ -15,10 +15,6 @@ import type { Agent } from '../../manifests/agent.ts'
 import type { System } from '../../manifests/load.ts'
 import { resolveToolServer } from '../../manifests/local.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { announceTools } from '../../tools/announce.ts'
-import { loadToolModule } from '../../tools/own/module.ts'
-import { serveTools, crashFromEnv as toolCrashFromEnv } from '../../tools/server.ts'
-import { openSession } from '../../tools/session.ts'
 import { loadMachines } from './machines.ts'
 
 export interface Hosting {
@@ -44,19 +40,17 @@ export async function host(options: HostingOptions): Promise<Hosting> {
   const servers = system.mcpServers
     .filter((server) => isWanted(server.metadata.name))
     .map((server) => ({ name: server.metadata.name, place: resolveToolServer(server, { env }) }))
-  for (const { place } of servers) if (place.runtime === 'typescript') await loadToolModule(place.file)
   const identity = newIdentity()
   const client = createModelClient({ log })
   const machine = agentMachine()
   const machines = await loadMachines(system, isWanted)
   const crash = crashFromEnv(env)
 
-  const tools = servers.map(({ name, place }) => {
-    const session = openSession(place, { name, log })
-    const announcing = announceTools({ server: name, session, catalog: bus.catalog, log })
-    const service = serveTools({ bus, server: name, session, identity, clock: systemClock, log, crash: toolCrashFromEnv(env) })
-    return { session, announcing, service }
-  })
+  // Before the agents: their first tasks want to know the tools.
+  const tools =
+    servers.length > 0
+      ? await (await import('./tool-serving.ts')).serveToolServers({ servers, bus, identity, log, env })
+      : undefined
   const agents = system.agents
     .filter(({ metadata, spec }) => isWanted(metadata.name) && !spec.external)
     .map((agent) => {
@@ -75,10 +69,9 @@ export async function host(options: HostingOptions): Promise<Hosting> {
   return {
     hostId: identity.id,
     async stop(graceMs) {
-      for (const { announcing } of [...agents, ...tools]) announcing.stop()
+      for (const { announcing } of agents) announcing.stop()
       await Promise.all(agents.map(({ service }) => service.stop(graceMs)))
-      await Promise.all(tools.map(({ service }) => service.stop(graceMs)))
-      await Promise.all(tools.map(({ session }) => session.close()))
+      await tools?.stop(graceMs)
       await client.close()
     },
   }

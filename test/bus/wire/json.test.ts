@@ -1,3 +1,4 @@
+import canonicalize from 'canonicalize'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { canonicalText, hashOf, type Json } from '../../../bus/wire/json.ts'
@@ -25,6 +26,27 @@ describe('canonical text', () => {
         expect(JSON.stringify(JSON.parse(canonicalText(value)))).toBe(JSON.stringify(JSON.parse(sortedText(value))))
       }),
       { numRuns: 500 },
+    )
+  })
+
+  it('is what the reference implementation writes, by whichever way it is made', () => {
+    const key = fc.oneof(fc.string(), fc.constantFrom('10', '9', '1a', '', '__proto__', 'toJSON', 'constructor', '\u20ac'))
+    const { value } = fc.letrec((tie) => ({
+      value: fc.oneof(
+        { maxDepth: 4 },
+        fc.constantFrom(null, true, 'half', -0, 1e21),
+        fc.double({ noNaN: true, noDefaultInfinity: true }),
+        fc.string({ unit: 'grapheme' }),
+        fc.array(tie('value')),
+        fc.dictionary(key, tie('value')),
+      ),
+    }))
+
+    fc.assert(
+      fc.property(value, (json) => {
+        expect(canonicalText(json)).toBe(canonicalize(json))
+      }),
+      { numRuns: 1_000 },
     )
   })
 
