@@ -38,7 +38,7 @@ export function configurationPage(): string {
 # Configuration
 
 A flag goes before the variable of the same meaning, a variable before a manifest where both can say it, and a manifest before a default. An empty variable counts as not set. What is
-declared of agents and tools stands in [manifests](manifests.md).
+declared of agents and tools stands in [agents](agents.md) and [tools](tools.md).
 
 ## Commands
 
