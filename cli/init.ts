@@ -1,6 +1,6 @@
 /** `kaos init`: a folder with a team to begin with: a coordinator, a tool and a machine of one's own, and tests that need no key. */
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { basename, relative, resolve } from 'node:path'
+import { basename, relative, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { KaosError } from '../bus/wire/errors.ts'
 import { EXIT } from './exit-codes.ts'
@@ -12,6 +12,8 @@ const PACKAGE = fileURLToPath(new URL('../package.json', import.meta.url))
 /** Writes nothing into a folder that holds anything. */
 export async function init(folder: string, options: { readonly json?: boolean }): Promise<number> {
   const target = resolve(folder)
+  if (target.split(sep).includes('node_modules'))
+    throw new KaosError('usage', `the folder "${target}" lies in node_modules, where Node runs no TypeScript: name another one`)
   const there = await readdir(target).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw new KaosError('folder_unusable', `could not look into "${target}": ${error.code}`, { cause: error })

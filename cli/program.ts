@@ -9,6 +9,7 @@ const { version } = JSON.parse(readFileSync(new URL('../package.json', import.me
 
 const namespace = () =>
   new Option('-n, --namespace <name>', 'namespace; default: that of the "kaos up" of this folder, else "default"')
+const offline = () => new Option('--offline', 'the offline model answers for every agent, whatever keys and addresses are set')
 const context = () =>
   new Option('--context <name>', 'context of the nats command, or its file; NATS_* variables come first (default: NATS_CONTEXT)')
 const health = (otherwise: string) =>
@@ -44,6 +45,7 @@ export function program(): Command {
     .description('Run a system here: broker, agents and tool servers in one process.')
     .addOption(file().makeOptionMandatory())
     .option('--port <port>', 'port of the embedded NATS server; another one if it is taken, 0: any (default: 4222)', portNumber)
+    .addOption(offline())
     .addOption(context())
     .addOption(health('off'))
     .addOption(json())
@@ -56,6 +58,7 @@ export function program(): Command {
     )
     .addOption(file().makeOptionMandatory())
     .option('--only <name...>', 'these agents and tool servers only')
+    .addOption(offline())
     .addOption(context())
     .addOption(health('0.0.0.0:8000 in a pod, else off'))
     .addOption(json())

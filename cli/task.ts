@@ -93,7 +93,7 @@ export async function taskGet(id: string, options: Common): Promise<number> {
       printJson({ ...record, ...(traceId && { trace: traceId }) })
     } else if (state.found) {
       const { record } = state.found
-      print(`task ${task} is ${record.state} since ${seconds(Date.now() - record.startedAt)}`)
+      print(`task ${task} is ${record.state}, for ${seconds(Date.now() - record.startedAt)}`)
     } else print(notBegun(address))
     return EXIT.timeout
   })
@@ -127,7 +127,7 @@ export async function taskList(options: Common & { readonly limit: number }): Pr
 export function taskLines(records: readonly (TraceRecord & { readonly trace: string })[]): string[] {
   const width = Math.max(...records.map(({ task }) => task.length))
   return records.map((record) => {
-    const took = record.endedAt === undefined ? 'since' : 'in'
+    const took = record.endedAt === undefined ? 'for' : 'in'
     const time = seconds((record.endedAt ?? Date.now()) - record.startedAt)
     const code = record.failure ? `${paint('red', record.failure.code)}  ` : ''
     const columns = [

@@ -12,6 +12,7 @@ import { interrupted } from './interrupt.ts'
 import { defaultHealthAddress, type Health, type HealthAddress, serveHealth } from './running/health.ts'
 import { host } from './running/hosting.ts'
 import { resolveModels } from './running/models.ts'
+import { surviveStrayErrors } from './running/stray-errors.ts'
 import { inventoryOf, loadSystem, Stopping, startSystem } from './running/system.ts'
 import { hint } from './sending.ts'
 import { namedBroker, runningBroker } from './session.ts'
@@ -25,11 +26,13 @@ export async function up(options: {
   readonly port?: number
   readonly context?: string
   readonly health?: HealthAddress | 'off'
+  readonly offline?: boolean
   readonly json?: boolean
 }): Promise<number> {
   const files = options.file.map((file) => resolve(file))
   const system = loadSystem(files)
   const log = await createLog()
+  surviveStrayErrors(log)
   const folder = process.cwd()
   const claim = await claimFolder(folder)
   const stopping = new Stopping(log)
@@ -39,7 +42,15 @@ export async function up(options: {
     const health = await startHealth(options.health, stopping)
     const storeDir = resolve(folder, '.kaos', 'nats')
     const broker = namedBroker(options.context)
-    const running = await startSystem(system, { broker, storeDir, port: options.port ?? PORT, env: process.env, log, say })
+    const running = await startSystem(system, {
+      broker,
+      storeDir,
+      port: options.port ?? PORT,
+      env: process.env,
+      isOffline: options.offline ?? false,
+      log,
+      say,
+    })
     stopping.add(() => running.stop(graceMs))
     const { bus, settings, server, namespace, modelLines } = running
     const url = settings.servers.join(',')
@@ -70,6 +81,7 @@ export async function hostCommand(options: {
   readonly only?: readonly string[]
   readonly context?: string
   readonly health?: HealthAddress | 'off'
+  readonly offline?: boolean
   readonly json?: boolean
 }): Promise<number> {
   const system = loadSystem(options.file.map((file) => resolve(file)))
@@ -79,6 +91,7 @@ export async function hostCommand(options: {
       throw new KaosError('usage', `--only "${name}" is no agent or tool server of the manifests${hint(name, names)}`)
   }
   const log = await createLog()
+  surviveStrayErrors(log)
   const [namespace = 'default'] = system.namespaces
   const settings = runningBroker(options.context, readRunFile(process.cwd()))
   const stopping = new Stopping(log)
@@ -86,7 +99,7 @@ export async function hostCommand(options: {
     const health = await startHealth(options.health ?? defaultHealthAddress(process.env), stopping)
     const bus = await openBus(settings, { namespace, as: userParty('host'), log })
     stopping.add(() => bus.close())
-    const models = await resolveModels(system, { env: process.env, log })
+    const models = await resolveModels(system, { env: process.env, log, isOffline: options.offline ?? false })
     stopping.add(() => models.stop())
     const only = options.only && new Set(options.only)
     const hosting = await host({ system, bus, places: models.places, log, env: process.env, only })

@@ -27,10 +27,10 @@ for (const file of readdirSync(dist, { recursive: true, encoding: 'utf8' }).filt
 mkdirSync(join(dist, 'cli'), { recursive: true })
 cpSync(join(root, 'cli/kaos.js'), join(dist, 'cli/kaos.js'))
 rewrite('cli/kaos.js', (text) => text.replace("import('./main.ts')", "import('./main.js')"))
-for (const path of ['manifests/samples', 'docs/examples/team', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
+for (const path of ['manifests/samples', 'docs', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
   cpSync(join(root, path), join(dist, path), {
     recursive: true,
-    filter: (source) => !/[\\/](\.kaos|node_modules)/.test(source.slice(root.length)),
+    filter: (source) => !/[\\/](\.kaos|node_modules|__pycache__)/.test(source.slice(root.length)),
   })
 }
 writeFileSync(join(dist, 'package.json'), `${JSON.stringify(packageManifest(), null, 2)}\n`)

@@ -29,7 +29,7 @@ export interface ModelsOptions {
   readonly offlineDelayMs?: number | undefined
 }
 
-const asked = { kind: 'offline', why: 'as was asked for' } as const
+const asked = { kind: 'offline', why: 'as asked for' } as const
 
 export async function resolveModels(system: System, options: ModelsOptions): Promise<Models> {
   const ollamaModels = options.isOffline ? undefined : await askOllama()

@@ -20,13 +20,15 @@ export interface FindOptions extends ArchiveOptions, GoInstallOptions {}
 
 interface Way {
   readonly name: string
+  /** Whether it takes no time: then nobody wants to read that it led nowhere, unless it costs somebody a wait. */
+  readonly isQuick?: true
   /** Throws an error whose message says why this way leads nowhere. */
   readonly follow: (options: FindOptions) => Promise<FoundServer>
 }
 
 const WAYS: readonly Way[] = [
-  { name: 'PATH', follow: searchPath },
-  { name: 'cache', follow: lookIntoCache },
+  { name: 'PATH', isQuick: true, follow: searchPath },
+  { name: 'cache', isQuick: true, follow: lookIntoCache },
   { name: 'release archive', follow: async (options) => pinned(await fetchArchive(options), 'archive') },
   { name: 'go install', follow: async (options) => pinned(await installWithGo(options), 'go') },
 ]
@@ -37,7 +39,9 @@ const WAYS: readonly Way[] = [
  */
 export async function findServer(options: FindOptions): Promise<FoundServer> {
   const failures: string[] = []
+  const untold: string[] = []
   for (const way of WAYS) {
+    if (!way.isQuick) for (const line of untold.splice(0)) options.say(line)
     if (options.signal?.aborted) throw new KaosError('aborted', 'stopped looking for a nats-server')
     try {
       const found = await way.follow(options)
@@ -49,7 +53,9 @@ export async function findServer(options: FindOptions): Promise<FoundServer> {
       }
       const reason = error instanceof Error ? error.message : String(error)
       failures.push(`${way.name}: ${reason}`)
-      options.say(`no nats-server from ${way.name} (${reason}), trying the next way`)
+      const line = `no nats-server from ${way.name} (${reason}), trying the next way`
+      if (way.isQuick) untold.push(line)
+      else options.say(line)
     }
   }
   const ways = failures.map((failure) => `\n  ${failure}`).join('')
