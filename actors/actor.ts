@@ -18,7 +18,7 @@ import type { Party } from '../bus/wire/subjects.ts'
 import type { TraceContext } from '../bus/wire/trace.ts'
 import type { BegunWith } from './effects/effect.ts'
 import { advance, begin, type Decision, type Machine, persist, prune, restore, type Snapshot } from './machine.ts'
-import { Running } from './running.ts'
+import { Running } from './turn/running.ts'
 
 /** An effect that was begun and not answered. */
 export interface Pending {

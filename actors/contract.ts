@@ -20,21 +20,25 @@ const FREE_ACTIONS = new Set([
 /** Throws `machine_contract`, or `machine_timer_unsupported` for whatever waits for the clock. */
 export function checkContract(name: string, logic: AnyStateMachine): void {
   checkNode(name, logic, logic.root)
+  // Those that only enqueueActions names show nowhere else before they are reached.
+  for (const action of Object.keys(logic.implementations.actions)) checkAction(name, logic, action)
   checkCycles(name, logic)
 }
 
 type AnyStateNode = StateNode<never, never, never, never>
 
 function checkNode(name: string, logic: AnyStateMachine, node: unknown): void {
-  const state = node as AnyStateNode & { invoke: readonly { src: string; systemId?: string }[] }
-  for (const { src, systemId } of state.invoke) {
+  const state = node as AnyStateNode & { invoke: readonly { src: string; systemId?: string; onSnapshot?: unknown }[] }
+  for (const { src, systemId, onSnapshot } of state.invoke) {
     if (src.startsWith('xstate.invoke.')) throw refusedAt(name, ...useOf.inlineSource)
+    if (onSnapshot !== undefined) throw refusedAt(name, ...useOf.snapshots(src))
     checkSource(name, logic, src, systemId)
   }
   const transitions = [...state.transitions.values()].flat()
   for (const { eventType } of transitions) {
     if (String(eventType).startsWith('xstate.after.')) throw timer(`machine "${name}" uses "after" in state "${state.id}"`)
   }
+  for (const { guard } of [...transitions, ...(state.always ?? [])]) checkGuard(name, logic, guard)
   const actions = [
     state.entry,
     state.exit,
@@ -49,20 +53,34 @@ function checkNode(name: string, logic: AnyStateMachine, node: unknown): void {
 function checkAction(name: string, logic: AnyStateMachine, action: unknown): void {
   if ((action as { type?: string })?.type?.startsWith('xstate.after.')) return
   const named = typeof action === 'string' ? action : isObject(action) ? String(action.type) : undefined
-  const resolved = named === undefined ? action : (logic.implementations.actions as Record<string, unknown>)[named]
-  const { type, src, id, systemId, delay } = (resolved ?? {}) as {
+  const given: Record<string, unknown> = logic.implementations.actions
+  if (named !== undefined && !Object.hasOwn(given, named)) throw refusedAt(name, ...useOf.unnamedAction(named))
+  const resolved = named === undefined ? action : given[named]
+  const { type, src, id, systemId, delay, syncSnapshot } = (resolved ?? {}) as {
     type?: string
     src?: unknown
     id?: unknown
     systemId?: string
     delay?: unknown
+    syncSnapshot?: boolean
   }
+  if (type === 'xstate.sendTo') throw refusedAt(name, ...useOf.sendTo)
   if (type === undefined || !FREE_ACTIONS.has(type)) throw refusedAt(name, ...useOf.action(named ?? type ?? '(inline)'))
   if (type === 'xstate.raise' && delay !== undefined) throw timer(`machine "${name}" uses a raise with a delay`)
   if (type !== 'xstate.spawnChild') return
   if (typeof src !== 'string') throw refusedAt(name, ...useOf.inlineSource)
   checkSource(name, logic, src, systemId)
   if (id === undefined) throw refusedAt(name, ...useOf.noName(src))
+  if (syncSnapshot) throw refusedAt(name, ...useOf.snapshots(src))
+}
+
+/** XState looks a guard up when it is needed, which may be after days. */
+function checkGuard(name: string, logic: AnyStateMachine, guard: unknown): void {
+  const { guards = [] } = (guard ?? {}) as { readonly guards?: readonly unknown[] }
+  if (typeof guard === 'function') for (const part of guards) checkGuard(name, logic, part)
+  const named = typeof guard === 'string' ? guard : isObject(guard) ? String(guard.type) : undefined
+  if (named !== undefined && !Object.hasOwn(logic.implementations.guards, named))
+    throw refusedAt(name, ...useOf.unnamedGuard(named))
 }
 
 function checkSource(name: string, logic: AnyStateMachine, src: string, systemId: string | undefined): void {
@@ -106,6 +124,17 @@ type Use = readonly [what: string, instead: string]
 export const useOf = {
   inlineSource: ['an inline source', 'name it in setup({ actors }) and invoke or spawn it by its name'],
   unknownSource: (src: string): Use => [`the source "${src}", which setup({ actors }) does not name`, 'add it there'],
+  unnamedAction: (action: string): Use => [`the action "${action}", which setup({ actions }) does not name`, 'add it there'],
+  unnamedGuard: (guard: string): Use => [`the guard "${guard}", which setup({ guards }) does not name`, 'add it there'],
+  snapshots: (src: string): Use => [
+    `snapshots of "${src}" (onSnapshot, syncSnapshot)`,
+    'an effect has none: take its answer in onDone, its failure in onError',
+  ],
+  sendTo: [
+    'sendTo',
+    'an effect takes its input and nothing later; to move this machine on use raise, to tell somebody use an effect or emit',
+  ],
+  self: (use: string): Use => [`self.${use}`, 'the event and the context are all there is; to move the machine on use raise'],
   systemId: (systemId: string): Use => [`systemId "${systemId}"`, 'leave it out'],
   // XState would number it, and the number is another at the next decision.
   noName: (src: string): Use => [`spawnChild of "${src}" without an id`, 'give it an id'],

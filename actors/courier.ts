@@ -7,8 +7,8 @@ import { partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
 import type { Actor, Pending } from './actor.ts'
 import type { Effect, EffectCall, LocalEffect } from './effects/effect.ts'
 import { conclusion, workingRecord } from './outbox.ts'
-import type { Cause } from './running.ts'
 import type { HostOptions } from './runtime.ts'
+import type { Cause } from './turn/running.ts'
 
 type Run = (signal: AbortSignal) => Promise<Cause>
 export type Way = { readonly kind: 'local'; readonly run: Run } | { readonly kind: 'mail'; readonly message: Outgoing }

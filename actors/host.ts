@@ -9,11 +9,11 @@ import type { Mail } from '../bus/wire/message.ts'
 import { agentParty, partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
 import { Actor, type ActorState, apply, decide, newState, type Pending, startHash } from './actor.ts'
 import { Courier } from './courier.ts'
-import type { CrashPoint } from './crash.ts'
 import { actorSpan, progressOf } from './outbox.ts'
 import { type Draft, encode, fold, noteStored } from './record.ts'
-import type { Cause } from './running.ts'
 import type { AgentRuntime, HostOptions } from './runtime.ts'
+import type { CrashPoint } from './turn/crash.ts'
+import type { Cause } from './turn/running.ts'
 
 export class Host {
   readonly subjects: Subjects

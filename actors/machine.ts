@@ -14,7 +14,8 @@ import {
 import type { Command, Outcome, OutcomeState, StartInput, Usage } from '../bus/wire/entry.ts'
 import { type ErrorCode, type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
 import type { Json } from '../bus/wire/json.ts'
-import { hashOf, isObject, jsonMistake } from '../bus/wire/json.ts'
+import { freezeJson, hashOf, isObject, jsonMistake } from '../bus/wire/json.ts'
+import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
 import { checkContract, refused, timer, useOf } from './contract.ts'
 
 export type Snapshot = AnyMachineSnapshot
@@ -96,6 +97,13 @@ export function registerMachine(options: {
       throw refused(...useOf.systemId(systemId))
     },
   })
+  // What a machine is handed as `self` never runs: what it was sent would be lost, and its snapshot is that of no task.
+  for (const use of ['send', 'getSnapshot', 'getPersistedSnapshot', 'subscribe', 'on', 'start', 'stop'])
+    Object.assign(self, {
+      [use]() {
+        throw refused(...useOf.self(`${use}()`))
+      },
+    })
   const scope = {
     self,
     id: '',
@@ -121,6 +129,7 @@ export function registerMachine(options: {
 
 /** Decides a start. */
 export function begin(machine: Machine, start: StartInput, at: number): Decision {
+  if (machine.isForeign) freezeJson(start)
   return run(machine, undefined, new Set(), () =>
     machine.logic.getInitialSnapshot(machine.scope as never, machine.toInput(start, at) as never),
   )
@@ -137,6 +146,10 @@ export function advance(
   at: number,
   open: ReadonlySet<string>,
 ): Decision {
+  if (machine.isForeign) {
+    freezeJson(event)
+    freezeJson(snapshot.context)
+  }
   const decision = run(machine, snapshot, open, () =>
     machine.logic.transition(snapshot, toXState(event, at) as never, machine.scope as never),
   )
@@ -185,8 +198,8 @@ function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<s
   machine.sink.actions = []
   try {
     const snapshot = decide()
-    // XState keeps some throws in the snapshot.
-    if (snapshot.status === 'error' && snapshot.error instanceof KaosError) throw snapshot.error
+    // XState keeps some throws in the snapshot; what is no Error is the failure of an effect that nothing handles.
+    if (snapshot.status === 'error' && snapshot.error instanceof Error) throw snapshot.error
     const commands: Command[] = []
     const underWay = new Set(open)
     for (const action of machine.sink.actions) {
@@ -197,7 +210,7 @@ function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<s
     if (machine.isForeign) checkJson(before, snapshot, commands)
     return { snapshot, commands, outcome: outcomeOf(snapshot) }
   } catch (error) {
-    const failure = toFailure(error, 'machine_failed')
+    const failure = withCure(toFailure(error, 'machine_failed'))
     return {
       snapshot: undefined,
       commands: [],
@@ -205,6 +218,15 @@ function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<s
       outcome: { state: 'failed', failure: { ...failure, message: `machine "${machine.name}": ${failure.message}` } },
     }
   }
+}
+
+/** What the engine says of a change to what is frozen, whatever it is wrapped in. */
+const IN_PLACE = /Cannot (assign to read only property|add property|delete property|define property)|object is not extensible/
+
+function withCure(failure: Failure): Failure {
+  if (failure.code !== 'machine_failed' || !IN_PLACE.test(failure.message)) return failure
+  const why = 'it changes its context or an event in place; return a new value from assign'
+  return { code: 'machine_impure' satisfies ErrorCode, message: `${why} (${failure.message})` }
 }
 
 /** `underWay` follows what the actions before this one began and stopped. */
@@ -232,6 +254,8 @@ function toCommand(machine: Machine, action: RawAction, underWay: Set<string>): 
     case 'xstate.log':
     case 'xstate.cancel':
       return undefined
+    case 'xstate.sendTo':
+      throw refused(...useOf.sendTo)
     default:
       throw refused(...useOf.action(action.type))
   }
@@ -248,7 +272,7 @@ function checkChildren(before: Snapshot | undefined, after: Snapshot, commands: 
   }
 }
 
-/** What is not JSON would be another thing after the next restart. */
+/** What is not JSON would be another thing after the next restart; what no journal holds would fail the turn again and again. */
 function checkJson(before: Snapshot | undefined, after: Snapshot, commands: readonly Command[]): void {
   const kept = before?.context === after.context ? undefined : after.context
   const mistake =
@@ -256,7 +280,34 @@ function checkJson(before: Snapshot | undefined, after: Snapshot, commands: read
     jsonMistake(after.output, 'output') ??
     jsonMistake(commands.map(inputOf), 'input of an effect')
   if (mistake !== undefined) throw refused(mistake, 'keep to plain objects, lists, texts, numbers, true, false and null')
+  checkSize(kept, 'context')
+  checkSize(after.output, 'output')
+  for (const command of commands) checkSize(inputOf(command), 'input of an effect')
 }
+
+function checkSize(value: unknown, what: string): void {
+  const bytesMax = MESSAGE_LIMITS.journalBodyBytesMax
+  if (charsOf(value) * BYTES_PER_CHAR_MAX <= bytesMax) return
+  const bytes = Buffer.byteLength(JSON.stringify(value))
+  if (bytes <= bytesMax) return
+  const cure = 'keep what is large elsewhere, and a reference to it here'
+  throw new KaosError('payload_too_large', `its ${what} has ${bytes} bytes; at most ${bytesMax} are allowed; ${cure}`)
+}
+
+/** A control character, as JSON writes it. */
+const BYTES_PER_CHAR_MAX = 6
+
+/** About as many as its text has; a look at every value, which is far cheaper than writing it. */
+function charsOf(value: unknown): number {
+  if (typeof value === 'string') return value.length
+  if (typeof value !== 'object' || value === null) return SCALAR_CHARS
+  let chars = 2
+  for (const [key, field] of Object.entries(value)) chars += key.length + charsOf(field) + SEPARATOR_CHARS
+  return chars
+}
+
+const SCALAR_CHARS = 8
+const SEPARATOR_CHARS = 4
 
 function inputOf(command: Command): unknown {
   return command.kind === 'start' ? command.input : command.kind === 'emit' ? command.event : null
@@ -298,7 +349,7 @@ function toXState(event: MachineEvent, at: number): object {
 /** Configuration as text, functions by their source: what changes when somebody edits the machine. */
 function codeText(value: unknown, seen = new Set<unknown>()): string {
   if (typeof value === 'function') return value.toString() + codeText({ ...value }, seen)
-  if (value === null || typeof value !== 'object') return String(JSON.stringify(value))
+  if (value === null || typeof value !== 'object') return typeof value === 'string' ? JSON.stringify(value) : String(value)
   if (seen.has(value)) return '…'
   seen.add(value)
   const fields = Object.entries(value).map(([key, field]) => `${key}:${codeText(field, seen)}`)

@@ -88,9 +88,10 @@ export async function fold(
     const { seal } = openEntry(text, state.seal, where)
     const decision = decide(machine, actor.state, decoded.entry.input, decoded.entry.at)
     if (!sameCommands(actor, decision, decoded.stored) || stateHash(actor, decision) !== decoded.entry.state) {
+      const why = decoded.entry.machine === machine.id ? ': it is not a pure function, or code outside its file changed' : ''
       throw new KaosError(
         'machine_changed',
-        `${where} was written by machine "${decoded.entry.machine}" and "${machine.id}" decides otherwise`,
+        `${where} was written by machine "${decoded.entry.machine}" and "${machine.id}" decides otherwise${why}`,
       )
     }
     apply(actor.task, state, decoded.entry, decision, writer, seal)

@@ -2,9 +2,9 @@
 import type { Bus, Clock } from '../bus/contracts.ts'
 import type { Json } from '../bus/wire/json.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { CrashPoint } from './crash.ts'
 import type { Effect } from './effects/effect.ts'
 import type { Machine } from './machine.ts'
+import type { CrashPoint } from './turn/crash.ts'
 
 /** An agent as this process runs it. */
 export interface AgentRuntime {

@@ -18,7 +18,7 @@ import { readTrace } from '../bus/wire/trace.ts'
 import { Host } from './host.ts'
 import { deadLetter, refusalReply, resultMessage } from './outbox.ts'
 import type { HostOptions } from './runtime.ts'
-import { takeTurn } from './turn.ts'
+import { takeTurn } from './turn/turn.ts'
 
 export interface AgentService {
   /** Takes nothing new and resolves when what is in hand is done, or after `graceMs`. */
@@ -73,8 +73,10 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
     const fields = { agent: agent.name, ...known, subject: message.subject, delivery: message.delivery, count: delivery.count }
     if (isRetryable(error)) {
       const { code, retryAfterMs } = error as KaosError
-      options.log[isWorthTelling(delivery.count) ? 'warn' : 'debug'](
-        { ...fields, code, reason: (error as KaosError).message },
+      // Other troubles pass; this one waits for somebody.
+      const isToldAtOnce = code === 'machine_changed' && delivery.count === 1
+      options.log[isToldAtOnce || isWorthTelling(delivery.count) ? 'warn' : 'debug'](
+        { ...fields, code, reason: (error as KaosError).message, ...(isToldAtOnce && { cure: (error as KaosError).cure }) },
         'mail is tried again',
       )
       return delivery.nak(retryAfterMs ?? delayOf(delivery))
@@ -166,8 +168,8 @@ async function withBody(message: Incoming, { bus, agent }: HostOptions): Promise
   if (!ref) return message
   const self = agentParty(agent.name)
   const subject = parseMailSubject(message.subject)
-  // A door's sender has no store of its own: its body lies in ours. Everyone else may refer to their own store only.
-  const owner = subject?.kind === 'task' ? self : subject?.from
+  // People and whoever writes to a door have no store of their own: their body lies in ours. Everyone else may refer to their own store only.
+  const owner = subject?.kind === 'task' || subject?.from.kind === 'user' ? self : subject?.from
   if (!owner || partyText(ref.owner) !== partyText(owner) || partyText(ref.to) !== partyText(self)) {
     const given = `a blob of "${partyText(ref.owner)}" for "${partyText(ref.to)}"`
     throw new KaosError('bad_message', `the body refers to ${given}, which its sender may not name here`)

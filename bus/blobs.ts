@@ -1,6 +1,6 @@
 /** Large bodies beside the journals, in parts that are plain messages: created once, read by their own subjects. */
 import type { Blobs } from './contracts.ts'
-import { JS_CODES, type Publisher, PublishFailed } from './publish.ts'
+import { JS_CODES, type Publisher, PublishFailed } from './publish/publish.ts'
 import type { Reader } from './read.ts'
 import { KaosError } from './wire/errors.ts'
 import { sha256 } from './wire/json.ts'

@@ -1,7 +1,7 @@
 /** The catalog: what agents and tool servers announce, in one KV bucket that hosts read with one request every few seconds. */
 import type { Logger } from '../telemetry/log.ts'
 import type { Catalog } from './contracts.ts'
-import type { Publisher } from './publish.ts'
+import type { Publisher } from './publish/publish.ts'
 import type { Reader } from './read.ts'
 import { type AgentCard, parseAgentCard, parseToolList, type ToolList } from './wire/catalog.ts'
 import { HOST_LIMITS } from './wire/limits.ts'

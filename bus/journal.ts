@@ -1,6 +1,6 @@
 /** Journals and tool servers' claims on JetStream: appends that are either stored, lost to another writer, or tried again; never "maybe". */
 import type { Append, Claims, Journal, Stored } from './contracts.ts'
-import { type HeaderPairs, JS_CODES, type Publisher, PublishFailed } from './publish.ts'
+import { type HeaderPairs, JS_CODES, type Publisher, PublishFailed } from './publish/publish.ts'
 import type { Reader, StoredMessage } from './read.ts'
 import { KaosError } from './wire/errors.ts'
 import { checkVersion, HEADERS, MESSAGE_VERSION } from './wire/message.ts'

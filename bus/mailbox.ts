@@ -6,10 +6,10 @@ import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
 import { guarded, watchStatus } from './connection.ts'
 import type { Delivery, Liveness, Mailbox, MailConsumer, Subscription } from './contracts.ts'
+import type { Writer } from './publish/writer.ts'
 import { DELIVERY_LIMITS } from './wire/limits.ts'
 import type { Incoming } from './wire/message.ts'
 import { type Party, partyText, type Subjects, streamNames } from './wire/subjects.ts'
-import type { Writer } from './writer.ts'
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
 const lenientDecoder = new TextDecoder()

@@ -19,7 +19,7 @@ import type {
   Stored,
   Subscription,
 } from './contracts.ts'
-import { withoutOverflow } from './overflow.ts'
+import { withoutOverflow } from './publish/overflow.ts'
 import type { AgentCard, ToolList } from './wire/catalog.ts'
 import { KaosError } from './wire/errors.ts'
 import { sha256 } from './wire/json.ts'

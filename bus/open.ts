@@ -8,11 +8,11 @@ import { connectBroker, watchStatus } from './connection.ts'
 import type { Bus, BusState } from './contracts.ts'
 import { createClaims, createJournal } from './journal.ts'
 import { createLiveness, createMailbox } from './mailbox.ts'
-import { createPost, Publisher } from './publish.ts'
+import { createPost, Publisher } from './publish/publish.ts'
+import { Writer } from './publish/writer.ts'
 import { Reader } from './read.ts'
 import { createResults, createTraceIndex, type Results, type TraceIndex } from './results.ts'
 import { type Party, partyText, type Subjects, subjectsOf } from './wire/subjects.ts'
-import { Writer } from './writer.ts'
 
 /** The bus, and what only clients and `kaos up` use of it. */
 export interface NatsBus extends Bus {

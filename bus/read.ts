@@ -4,7 +4,7 @@
  */
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
-import { Answers } from './answers.ts'
+import { Answers } from './publish/answers.ts'
 import { KaosError } from './wire/errors.ts'
 import { READ_LIMITS } from './wire/limits.ts'
 

@@ -7,10 +7,10 @@ import { loadTrace } from '../replay/load.ts'
 import { withoutNetwork } from '../replay/offline.ts'
 import { replayTrace } from '../replay/replay.ts'
 import { exitCodeOfVerdict, type Verdict, verdictJson, verdictLine } from '../replay/verdict.ts'
-import { findTrace } from './lookup.ts'
+import { findTrace } from './client/lookup.ts'
+import { withBus } from './client/session.ts'
 import { describeToday } from './running/machines.ts'
 import { loadSystem } from './running/system.ts'
-import { withBus } from './session.ts'
 import { print, printJson } from './view/terminal.ts'
 
 export async function replayCommand(

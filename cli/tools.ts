@@ -6,7 +6,7 @@ import { loadToolModule } from '../tools/own/module.ts'
 import { serveOverHttp } from '../tools/own/serve-http.ts'
 import { claimStdout, serveOverStdio } from '../tools/own/serve-stdio.ts'
 import { EXIT } from './exit-codes.ts'
-import { interrupted } from './interrupt.ts'
+import { interrupted } from './running/interrupt.ts'
 import { print, printJson, say } from './view/terminal.ts'
 
 interface Address {

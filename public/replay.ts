@@ -1,9 +1,9 @@
 /** What `import … from 'kaos-actors/replay'` offers: a trace of a running system re-executed by a program, as a regression test does. */
 import { resolve } from 'node:path'
-import { findTrace } from '../cli/lookup.ts'
+import { findTrace } from '../cli/client/lookup.ts'
+import { withBus } from '../cli/client/session.ts'
 import { replay } from '../cli/replay.ts'
 import { loadSystem } from '../cli/running/system.ts'
-import { withBus } from '../cli/session.ts'
 import type { Verdict } from '../replay/verdict.ts'
 
 export { type Verdict, verdictLine } from '../replay/verdict.ts'

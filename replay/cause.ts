@@ -38,13 +38,19 @@ export function findCause(options: {
   const then: Definition = isObject(options.recorded) ? options.recorded : {}
   const now: Definition = isObject(options.today) ? options.today : then
   const isIt = (fold: Fold) => fold.difference?.n === difference.n && fold.difference.path === difference.path
-  if (isIt(asRecorded)) return { cause: 'machine', why: whyMachine(actor, machine, difference.n) }
+  if (nameOf(machine.id) !== nameOf(actor.entries[difference.n]!.entry.machine) || isIt(asRecorded))
+    return { cause: 'machine', why: whyMachine(actor, machine, difference.n) }
 
   const fields = changedFields(then, now)
   const changed = [...new Set(fields.map(causeOf))].sort()
   const alone = (cause: Cause) => foldActor(actor, machine, { definition: mix(then, now, cause), states: asRecorded.states })
   const cause = changed.length === 1 ? changed[0]! : (changed.find((each) => isIt(alone(each))) ?? changed[0]!)
   return { cause, why: whyDefinition(actor.agent, cause, then, now, fields) }
+}
+
+/** Of a machine, without the hash of its code. */
+function nameOf(id: string): string {
+  return id.slice(0, id.lastIndexOf('@'))
 }
 
 export function isSameDefinition(a: Json | undefined, b: Json | undefined): boolean {

@@ -4,6 +4,7 @@
  */
 import type { PromiseActorLogic } from 'xstate'
 import { localEffectName } from '../../bus/wire/entry.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import { effectSource } from '../machine.ts'
 
@@ -51,6 +52,9 @@ export interface ModelAnswer {
 /** Longest time of a local effect that states none. */
 export const LOCAL_TIMEOUT_SECONDS = 60
 
+/** What takes longer belongs to an agent or a tool server: a host that works on it cannot be replaced meanwhile without running it again. */
+export const LOCAL_TIMEOUT_SECONDS_MAX = 86_400
+
 /** Two copies of this package in one process know each other's effects. */
 const DECLARATION = Symbol.for('kaos-actors.effect')
 
@@ -60,6 +64,12 @@ const DECLARATION = Symbol.for('kaos-actors.effect')
  * error `indeterminate`.
  */
 export function toolOf<Input, Output>(server: string, tool: string): PromiseActorLogic<Output, Input> {
+  for (const [what, given] of Object.entries({ server, tool }))
+    if (typeof given !== 'string' || given === '')
+      throw new KaosError(
+        'machine_contract',
+        `tool(server, name): the ${what === 'tool' ? 'name' : what} is ${shown(given)}; give a text`,
+      )
   return declare({ kind: 'tool', server, tool })
 }
 
@@ -68,6 +78,8 @@ export function toolOf<Input, Output>(server: string, tool: string): PromiseActo
  * meanwhile. A task that fails there is an error here.
  */
 export function delegate<Input, Output>(agent: string): PromiseActorLogic<Output, Input> {
+  if (typeof agent !== 'string' || agent === '')
+    throw new KaosError('machine_contract', `delegate(agent): the agent is ${shown(agent)}; give its name`)
   return declare({ kind: 'delegate', agent })
 }
 
@@ -77,15 +89,26 @@ export function model(): PromiseActorLogic<ModelAnswer, ModelQuestion> {
 }
 
 /**
- * A function that runs in the agent's host. After a crash it runs again with the same `idempotencyKey`. What it returns must be JSON. A throw
- * is an error to the machine (`onError`): `event.error` is `{ code: 'effect_failed', message, details? }`, with the error's own code in
- * `details.code` if it has one. Past `timeoutSeconds` (default 60) the code is `effect_timeout`.
+ * A function that runs in the agent's host. After a crash it runs again with the same `idempotencyKey`. What it returns must be JSON; it is
+ * copied, as is the input. A throw is an error to the machine (`onError`): `event.error` is `{ code: 'effect_failed', message, details? }`,
+ * with the error's own code in `details.code` if it has one. Past `timeoutSeconds` (default 60, at most a day) the code is `effect_timeout`.
+ *
+ * It shares its process with every other task. Code that computes without a pause for more than a second stops them all, and after four
+ * another host takes the process for dead and runs the function again: give such work to a worker thread or to a tool. A promise that is left
+ * to itself and rejects, or a throw in a timer, is logged under the effect's name and does no more harm.
  */
 export function local<Input, Output>(
   run: (context: LocalContext<Input>) => Output | Promise<Output>,
   options: { readonly timeoutSeconds?: number } = {},
 ): PromiseActorLogic<Output, Input> {
-  return declare({ kind: 'local', run: run as LocalRun, timeoutSeconds: options.timeoutSeconds ?? LOCAL_TIMEOUT_SECONDS })
+  const { timeoutSeconds = LOCAL_TIMEOUT_SECONDS } = options
+  if (typeof run !== 'function') throw new KaosError('machine_contract', `local(run): run is ${shown(run)}; give a function`)
+  if (!(timeoutSeconds > 0 && timeoutSeconds <= LOCAL_TIMEOUT_SECONDS_MAX))
+    throw new KaosError(
+      'machine_contract',
+      `local(run, { timeoutSeconds }): it is ${shown(timeoutSeconds)}; give a number above 0 and at most ${LOCAL_TIMEOUT_SECONDS_MAX}, a day`,
+    )
+  return declare({ kind: 'local', run: run as LocalRun, timeoutSeconds })
 }
 
 /** What a source of a machine declares; undefined for anything that was not made here. */
@@ -121,6 +144,10 @@ function requestOf(question: ModelQuestion): Json {
     ...(temperature !== undefined && { temperature }),
     ...(maxTokens !== undefined && { max_tokens: maxTokens }),
   }
+}
+
+function shown(given: unknown): string {
+  return typeof given === 'string' ? `"${given}"` : String(given)
 }
 
 function declare<Output, Input>(declaration: EffectDeclaration): PromiseActorLogic<Output, Input> {

@@ -27,7 +27,13 @@ export function registerOwnMachine(
   if (!isMachine(logic))
     throw new KaosError(
       'machine_contract',
-      `machine "${name}" is no XState machine; make it with setup({ … }).createMachine({ … })`,
+      `machine "${name}" is no XState machine${isPromise(logic) ? ' but a promise; await it' : ''}; make it with setup({ … }).createMachine({ … })`,
+    )
+  // Without them an eventless cycle would stop the whole process.
+  if (!isObject(logic.options))
+    throw new KaosError(
+      'machine_contract',
+      `machine "${name}" was made with a copy of XState that is older than 5.33; in the folder of its file: npm install xstate@^5.33.0`,
     )
   const declarations = declarationsOf(name, logic)
   const effectOf: ToEffect = (source, input) => toEffect(source, declarations.get(source)!, input)
@@ -76,6 +82,10 @@ function declarationsOf(name: string, logic: AnyStateMachine): Declarations {
     )
   })
   return new Map(found)
+}
+
+function isPromise(logic: unknown): boolean {
+  return typeof (logic as PromiseLike<unknown> | null | undefined)?.then === 'function'
 }
 
 /** By its shape: the machine may come from another copy of XState than ours. */

@@ -1,12 +1,13 @@
 /** From an agent with a machine of its own to one that runs: the effects that the machine names, carried out by those of the host. */
 import type { Clock } from '../../bus/contracts.ts'
 import { localEffectName } from '../../bus/wire/entry.ts'
-import { KaosError } from '../../bus/wire/errors.ts'
+import { KaosError, messageOf } from '../../bus/wire/errors.ts'
 import { spanIdOf } from '../../bus/wire/ids.ts'
 import { type Json, jsonMistake } from '../../bus/wire/json.ts'
 import type { Subjects } from '../../bus/wire/subjects.ts'
 import { formatTraceparent } from '../../bus/wire/trace.ts'
 import type { Agent } from '../../manifests/agent.ts'
+import { abortedAsUserCode, runUserCode } from '../../telemetry/user-code.ts'
 import type { DelegateInput, ToolInput } from '../agent/calls.ts'
 import type { Peer } from '../agent/definition.ts'
 import type { ModelInput } from '../agent/machine.ts'
@@ -106,38 +107,64 @@ function ownModel({ spec }: Agent, base: LocalEffect): LocalEffect {
   }
 }
 
-/** Never waits longer than the time it has, whatever the function does with its signal. */
+/**
+ * Never waits longer than the time it has, whatever the function does with its signal. What goes in and what comes out are copies: a list that
+ * the function sorts, or keeps and changes later, must not change the state of a task behind its journal.
+ */
 function localEffect({ run, timeoutSeconds }: Extract<EffectDeclaration, { readonly kind: 'local' }>): LocalEffect {
   return {
     kind: 'local',
-    async run({ id, input, trace, signal }) {
-      const timeout = AbortSignal.timeout(timeoutSeconds * 1_000)
+    async run({ id, agent, task, input, trace, signal }) {
+      const code = { agent, task, effect: id }
+      const own = abortedAsUserCode(code, signal)
       const context = {
-        input,
+        input: copyOf(input),
         idempotencyKey: id,
-        signal: AbortSignal.any([signal, timeout]),
+        signal: own.signal,
         traceparent: formatTraceparent(trace.traceId, spanIdOf(trace.traceId, id), trace.flags),
         ...(trace.tracestate && { tracestate: trace.tracestate }),
       }
       const late = Promise.withResolvers<never>()
-      timeout.addEventListener('abort', () =>
-        late.reject(new KaosError('effect_timeout', `it did not end within ${timeoutSeconds} s`)),
-      )
-      const value = await Promise.race([guarded(() => run(context as never)), late.promise])
-      const mistake = jsonMistake(value, 'its result')
-      if (mistake !== undefined) throw new KaosError('effect_failed', `${mistake}, and must be JSON`)
-      return { value: (value ?? null) as Json }
+      const timer = setTimeout(() => {
+        const error = new KaosError('effect_timeout', `it did not end within ${timeoutSeconds} s`)
+        late.reject(error)
+        runUserCode(code, () => own.abort(error))
+      }, timeoutSeconds * 1_000)
+      try {
+        const value = await Promise.race([guarded(() => runUserCode(code, () => run(context as never))), late.promise])
+        return { value: value as Json }
+      } finally {
+        clearTimeout(timer)
+      }
     },
   }
 }
 
 /** Whatever a function of the user throws keeps its message, and its own code in the details. */
-async function guarded(run: () => unknown): Promise<unknown> {
+async function guarded(run: () => unknown): Promise<Json> {
   try {
-    return await run()
+    const value = await run()
+    const mistake = jsonMistake(value, 'its result')
+    if (mistake === undefined) return copyOf((value ?? null) as Json)
+    throw new Error(`${mistake}, and must be JSON: plain objects, lists, texts, numbers, true, false and null`)
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error)
-    const { code } = (error ?? {}) as { readonly code?: unknown }
-    throw new KaosError('effect_failed', message, { cause: error, ...(typeof code === 'string' && { details: { code } }) })
+    const code = codeOf(error)
+    throw new KaosError('effect_failed', messageOf(error), { cause: error, ...(code !== undefined && { details: { code } }) })
   }
+}
+
+/** Also of what throws when it is looked at. */
+function codeOf(thrown: unknown): string | undefined {
+  try {
+    const { code } = (thrown ?? {}) as { readonly code?: unknown }
+    return typeof code === 'string' ? code.slice(0, CODE_CHARS_MAX) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const CODE_CHARS_MAX = 256
+
+function copyOf(value: Json): Json {
+  return JSON.parse(JSON.stringify(value)) as Json
 }

@@ -7,6 +7,7 @@ import type { Input, StartInput } from '../../bus/wire/entry.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import { TASK_LIMITS } from '../../bus/wire/limits.ts'
+import { isVerb } from '../../bus/wire/subjects.ts'
 import { type ActorState, apply, decide, newState, type Pending, persistState, restoreState } from '../actor.ts'
 import { comparable, type Decision, type Machine } from '../machine.ts'
 import { registerOwnMachine } from '../own/register.ts'
@@ -36,7 +37,7 @@ export interface Driven<Logic extends AnyStateMachine> {
   answer(effect: string, output?: unknown): void
   /** Lets a pending effect fail: `event.error` in `onError`. A text is the message of an `effect_failed`. */
   fail(effect: string, failure?: string | { readonly code: string; readonly message: string; readonly details?: Json }): void
-  /** Sends an event, as a person does with a signal: `event.data` is its data. */
+  /** Sends an event, as a person does with a signal: `event.data` is its data. Throws for a name that no signal can have. */
   signal(type: string, data?: Json): void
   cancel(): void
 }
@@ -65,7 +66,8 @@ export function drive<Logic extends AnyStateMachine>(logic: Logic, input?: Input
 
   return {
     get pending() {
-      return [...state!.pending.values()].map(shown)
+      const all = [...state!.pending.values()]
+      return all.map((each) => shown(each, all.filter(({ effect }) => effect === each.effect).length > 1))
     },
     get state() {
       return state!.snapshot?.value as StateValueFrom<Logic>
@@ -86,7 +88,11 @@ export function drive<Logic extends AnyStateMachine>(logic: Logic, input?: Input
       const it = typeof failure === 'string' ? { code: 'effect_failed', message: failure } : failure
       step({ kind: 'error', effect: find(effect).id, failure: it })
     },
-    signal: (name, data = null) => step({ kind: 'signal', id: `s${at}`, name, data: asJson(data) }),
+    signal(name, data = null) {
+      if (!isVerb(name))
+        throw new Error(`"${name}" reaches no machine: the name of a signal is 1 to 64 letters, digits, "_" and "-"`)
+      step({ kind: 'signal', id: `s${at}`, name, data: asJson(data) })
+    },
     cancel: () => step({ kind: 'signal', id: `s${at}`, name: 'cancel', data: null }),
   }
 
@@ -127,19 +133,18 @@ export function drive<Logic extends AnyStateMachine>(logic: Logic, input?: Input
   }
 }
 
-function shown({ effect, as, input }: Pending): PendingEffect {
-  // What XState made up itself, such as "0.summary.fetching", nobody named.
-  return { effect, input, ...(as !== effect && !/^\d+\..*\./.test(as) && { id: as }) }
+function shown({ effect, as, input }: Pending, isOneOfSeveral: boolean): PendingEffect {
+  // What XState made up itself, such as "0.summary.fetching", nobody named, and is shown only where nothing else tells them apart.
+  const isNamed = as !== effect && !/^\d+\./.test(as)
+  return { effect, input, ...((isNamed || isOneOfSeveral) && { id: as }) }
 }
 
 /** Decides an input, and again on another day with other luck. */
 function decideTwice(machine: Machine, state: ActorState | undefined, input: Input, at: number): Decision {
-  const before = textOf(state?.snapshot && comparable(state.snapshot))
   const first = decide(machine, state, input, at)
+  if (first.outcome && first.outcome.state !== 'completed' && first.outcome.failure.code === 'machine_impure')
+    throw new KaosError('machine_impure', first.outcome.failure.message)
   const firstText = resultText(first)
-  const after = textOf(state?.snapshot && comparable(state.snapshot))
-  if (before !== after)
-    throw impure(input, `it changed its context in place; return a new one from assign:\n  ${differing(before, after)}`)
   const secondText = skewed(() => resultText(decide(machine, state, input, at)))
   if (firstText !== secondText)
     throw impure(input, `it decided otherwise the second time:\n  ${differing(firstText, secondText)}`)
@@ -172,6 +177,12 @@ function differing(a: string, b: string): string {
 function skewed<T>(work: () => T): T {
   const { Date: RealDate } = globalThis
   const { random } = Math
+  const { now } = performance
+  const { hrtime } = process
+  const laterHrtime = (from?: [number, number]): [number, number] => {
+    const [seconds, nanos] = hrtime(from)
+    return [seconds + CLOCK_SKEW_MS / 1_000, nanos]
+  }
   class LaterDate extends RealDate {
     constructor(...args: readonly unknown[]) {
       super(...((args.length > 0 ? args : [RealDate.now() + CLOCK_SKEW_MS]) as [number]))
@@ -183,11 +194,15 @@ function skewed<T>(work: () => T): T {
   }
   globalThis.Date = LaterDate as DateConstructor
   Math.random = () => (random() + 0.5) % 1
+  performance.now = () => now.call(performance) + CLOCK_SKEW_MS
+  process.hrtime = Object.assign(laterHrtime, { bigint: () => hrtime.bigint() + BigInt(CLOCK_SKEW_MS) * 1_000_000n })
   try {
     return work()
   } finally {
     globalThis.Date = RealDate
     Math.random = random
+    performance.now = now
+    process.hrtime = hrtime
   }
 }
 

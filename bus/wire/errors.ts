@@ -247,7 +247,7 @@ export const errorCodes = {
   machine_changed: row(
     'retryable',
     'The journal was written by other machine code and does not fold any more.',
-    'Run the code that began the task, or drop the task.',
+    'Run the code that began the task until it has ended; "kaos replay" shows the entry that differs and how.',
   ),
   agent_failed: row('terminal', 'The agent that was delegated to failed.', 'Its own outcome, in the same trace, says why.'),
   canceled: row('canceled', 'The task was canceled.', 'Nothing to do.'),
@@ -316,7 +316,25 @@ export function toFailure(error: unknown, code: ErrorCode = 'internal'): Failure
   if (error instanceof KaosError) {
     return { code: error.code, message: error.message, ...(error.details === undefined ? {} : { details: error.details }) }
   }
-  return { code, message: error instanceof Error ? error.message : String(error) }
+  return { code, message: messageOf(error) }
+}
+
+/** Of a foreign error; a journal keeps it for as long as the task. */
+const MESSAGE_CHARS_MAX = 8_192
+
+/** The words of whatever somebody else's code threw, which may be anything: also what throws when it is looked at. */
+export function messageOf(thrown: unknown): string {
+  try {
+    const said = thrown instanceof Error || isWithMessage(thrown) ? thrown.message : thrown
+    const text = typeof said === 'object' && said !== null ? JSON.stringify(said) : String(said)
+    return text.length > MESSAGE_CHARS_MAX ? `${text.slice(0, MESSAGE_CHARS_MAX)}…` : text
+  } catch {
+    return 'something was thrown that has no text'
+  }
+}
+
+function isWithMessage(thrown: unknown): thrown is { readonly message: string } {
+  return typeof thrown === 'object' && thrown !== null && 'message' in thrown && typeof thrown.message === 'string'
 }
 
 function row(family: Family, cause: string, cure: string): Row {

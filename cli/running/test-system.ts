@@ -8,8 +8,8 @@ import { keyOf, rootTaskId } from '../../bus/wire/ids.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import type { Verdict } from '../../replay/verdict.ts'
 import { createLog } from '../../telemetry/log.ts'
+import { sendSignal, sendTask } from '../client/sending.ts'
 import { replay } from '../replay.ts'
-import { sendSignal, sendTask } from '../sending.ts'
 import { loadSystem, startSystem } from './system.ts'
 
 /** How a task ended, with its trace and what it used. */

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
-import { CRASH_POINTS } from '../../actors/crash.ts'
+import { CRASH_POINTS } from '../../actors/turn/crash.ts'
 import { TOOL_CRASH_POINTS } from '../../tools/server.ts'
 import { checkJournal } from '../support/journal-check.ts'
 import { MemorySystem, type ScriptedModel } from '../support/memory-system.ts'

@@ -1,6 +1,6 @@
 /** One death at each named instant, of a process of its own on a real broker. Another one, started after it, carries on. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { CRASH_POINTS } from '../../actors/crash.ts'
+import type { CRASH_POINTS } from '../../actors/turn/crash.ts'
 import type { TOOL_CRASH_POINTS } from '../../tools/server.ts'
 import { checkBroker, type Findings, inFlightAt, repeated } from '../support/check-broker.ts'
 import type { HostProcess } from '../support/host-process.ts'

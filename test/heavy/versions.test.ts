@@ -4,8 +4,8 @@
  */
 import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
-import { neverCrash } from '../../actors/crash.ts'
 import { serveAgent } from '../../actors/service.ts'
+import { neverCrash } from '../../actors/turn/crash.ts'
 import { systemClock } from '../../bus/contracts.ts'
 import { HEADERS } from '../../bus/wire/message.ts'
 import { agentParty, toolParty, userParty } from '../../bus/wire/subjects.ts'

@@ -8,6 +8,41 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { cleanEnv } from '../support/cli.ts'
 
+/** Uses every public name with its types. */
+const CONSUMER = `
+import { delegate, type Failure, type Json, type LocalContext, local, type ModelAnswer, type ModelQuestion, model } from 'kaos-actors'
+import { type OwnTool, type ToolContext, type ToolDefinition, tool, z } from 'kaos-actors'
+import { replayTrace, type Verdict, verdictLine } from 'kaos-actors/replay'
+import { type Driven, type DrivenOutcome, drive, type PendingEffect, runSystem, type TaskResult, type TestSystem } from 'kaos-actors/testing'
+import { assign, setup } from 'xstate'
+
+const machine = setup({
+  types: {} as { context: { n: number; failure?: Failure }; input: { n: number }; output: number },
+  actors: {
+    run: local(async ({ input, idempotencyKey }: LocalContext<number>) => input + idempotencyKey.length),
+    ask: delegate<string, { ok: boolean }>('other'),
+    call: tool<{ a: string }, number>('server', 'name'),
+    think: model(),
+  },
+}).createMachine({
+  context: ({ input }) => ({ n: input.n }),
+  output: ({ context }) => context.n,
+  invoke: { src: 'run', input: ({ context }) => context.n, onDone: { actions: assign({ n: ({ event }) => event.output }) } },
+})
+const driven: Driven<typeof machine> = drive(machine, { n: 1 })
+// @ts-expect-error the input of this machine has a number
+drive(machine, { n: 'x' })
+export const own: OwnTool<{ a: string }, string> = tool({
+  description: 'x',
+  input: z.object({ a: z.string() }),
+  run: ({ a }, context: ToolContext) => a + context.idempotencyKey,
+})
+export const outcome: DrivenOutcome<number> | undefined = driven.outcome
+export const pending: readonly PendingEffect[] = driven.pending
+export type Others = ModelQuestion | ModelAnswer | Json | TaskResult | TestSystem | Verdict | ToolDefinition<never, undefined, never>
+export const functions = [replayTrace, verdictLine, runSystem]
+`
+
 const root = join(import.meta.dirname, '..', '..')
 const exec = promisify(execFile)
 
@@ -50,6 +85,9 @@ describe('the packed package', () => {
     const manifest = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')) as Record<string, unknown>
 
     expect(foreign).toEqual([])
+    expect(files.filter((file) => /^(test|scripts|dist|\.kaos)\b|\.(env|tgz|map)$/.test(file))).toEqual([])
+    for (const file of files.filter((name) => /\.(js|d\.ts|md|json|yaml)$/.test(name)))
+      expect((await readFile(join(installed, file), 'utf8')).includes(root), file).toBe(false)
     expect(manifest).toMatchObject({ engines: { node: '>=24' }, peerDependencies: { xstate: '^5.33.0' } })
     expect(manifest).not.toHaveProperty('optionalDependencies')
     expect(manifest).not.toHaveProperty('scripts')
@@ -104,6 +142,54 @@ describe('the packed package', () => {
       process.kill(-up.pid!, 'SIGINT')
       await ended
     }
+  })
+
+  it('has types that a strict project checks with all its libraries, however it resolves modules', async () => {
+    const user = join(folder, 'user')
+    await writeFile(join(user, 'consumer.mts'), CONSUMER)
+    const tsc = join(user, 'node_modules', 'typescript', 'bin', 'tsc')
+
+    for (const [module, resolution] of [
+      ['node16', 'node16'],
+      ['nodenext', 'nodenext'],
+      ['esnext', 'bundler'],
+    ] as const) {
+      const options = ['--module', module, '--moduleResolution', resolution, '--target', 'es2024', '--types', 'node']
+      await run(process.execPath, [tsc, '--noEmit', '--strict', '--skipLibCheck', 'false', ...options, 'consumer.mts'], user)
+    }
+    const declared = await readFile(join(user, 'node_modules', 'kaos-actors', 'actors', 'own', 'effects.d.ts'), 'utf8')
+    expect(declared).toContain("A function that runs in the agent's host.")
+  })
+
+  it('works where no package sees what it does not name', { timeout: 120_000 }, async () => {
+    const strict = await made('strict')
+    const xstate = join(root, 'node_modules', 'xstate', 'package.json')
+    const { version } = JSON.parse(await readFile(xstate, 'utf8')) as { version: string }
+    const options = ['--install-strategy=linked', '--prefer-offline', '--no-audit', '--no-fund']
+    await run('npm', ['install', ...options, tarball, `xstate@${version}`], strict)
+    await run('npx', ['kaos', 'init', 'team'], strict)
+
+    expect((await run('npm', ['test'], join(strict, 'team'))).stdout).toMatch(/pass 3\b/)
+  })
+
+  it('says what to install where XState is missing', { timeout: 120_000 }, async () => {
+    const bare = await made('bare')
+    await run('npm', ['install', '--legacy-peer-deps', '--prefer-offline', '--no-audit', '--no-fund', tarball], bare)
+
+    const failed = await run('npx', ['kaos', '--version'], bare).catch((error: { code: number; stderr: string }) => error)
+
+    expect(failed).toMatchObject({
+      code: 2,
+      stderr: 'kaos needs the package xstate, 5.33 or newer, beside it: npm install xstate\n',
+    })
+  })
+
+  it('does not write into node_modules, and says so', async () => {
+    const user = join(folder, 'user')
+
+    const failed = await run('npx', ['kaos', 'init', 'node_modules/team'], user).catch((error: { code: number }) => error)
+
+    expect(failed).toMatchObject({ code: 2, stderr: expect.stringContaining('where Node runs no TypeScript') })
   })
 
   it('does not write into a folder that holds anything, and says so', async () => {

@@ -10,6 +10,7 @@ import { effectId, isRootTask } from '../../bus/wire/ids.ts'
 import { HEADERS } from '../../bus/wire/message.ts'
 import { agentParty, streamNames } from '../../bus/wire/subjects.ts'
 import { replay } from '../../cli/replay.ts'
+import { loadMachines } from '../../cli/running/machines.ts'
 import { verdictLine } from '../../replay/verdict.ts'
 import type { HostProcess } from './host-process.ts'
 import { checkJournal } from './journal-check.ts'
@@ -136,6 +137,7 @@ async function untilNoMail(system: ProcessSystem, manager: JetStreamManager): Pr
 async function readTasks(system: ProcessSystem, manager: JetStreamManager, wrong: string[]): Promise<readonly Task[]> {
   const { bus, namespace } = system
   const tasks: Task[] = []
+  const machines = await loadMachines(system.declared)
   for (const agent of AGENTS) {
     const stream = streamNames.agentJournal(namespace, agent)
     const messages = await subjectsIn(manager, stream, bus.subjects.journals(agent))
@@ -144,7 +146,8 @@ async function readTasks(system: ProcessSystem, manager: JetStreamManager, wrong
       try {
         const self = agentParty(agent)
         const readBlob = (sha: string) => bus.blobs.read(self, self, task, sha)
-        const { entries, actor } = await checkJournal(agent, task, await bus.journal.read(agent, task, 0), readBlob)
+        const journal = await bus.journal.read(agent, task, 0)
+        const { entries, actor } = await checkJournal(agent, task, journal, readBlob, machines.get(agent)?.machine)
         const stored = await bus.reader.getAll(stream, subject, 1)
         checkSlots(task, stored, wrong)
         const last = entries.at(-1)!

@@ -20,7 +20,7 @@ import {
 import { type NatsBus, openBus } from '../../bus/open.ts'
 import { createStreams } from '../../bus/streams.ts'
 import { userParty } from '../../bus/wire/subjects.ts'
-import { type SentTask, sendTask } from '../../cli/sending.ts'
+import { type SentTask, sendTask } from '../../cli/client/sending.ts'
 import { inventoryOf, loadSystem } from '../../cli/running/system.ts'
 import type { System } from '../../manifests/load.ts'
 import { silentLog } from '../../telemetry/log.ts'
@@ -129,6 +129,8 @@ export interface SystemOptions {
   readonly withStreams?: boolean
   /** Of all agents. Default: the manifest's own. */
   readonly toolCallMode?: 'auto' | 'native' | 'string'
+  /** Absolute path of the machine that is the coordinator. */
+  readonly machine?: string
 }
 
 export class ProcessSystem implements AsyncDisposable {
@@ -156,11 +158,11 @@ export class ProcessSystem implements AsyncDisposable {
   static async create(
     rig: Rig,
     namespace: string,
-    { withStreams = true, toolCallMode }: SystemOptions = {},
+    { withStreams = true, toolCallMode, machine }: SystemOptions = {},
   ): Promise<ProcessSystem> {
     const folder = await mkdtemp(join(tmpdir(), 'kaos-test-system-'))
     const toolEnv = { LEDGER: ledgerIn(folder), NODE_COMPILE_CACHE: COMPILE_CACHE }
-    await writeFile(manifestIn(folder), manifestText(namespace, toolEnv, toolCallMode))
+    await writeFile(manifestIn(folder), manifestText(namespace, toolEnv, toolCallMode, machine))
     const declared = loadSystem([manifestIn(folder)])
     const bus = await openBus(rig.broker.settings, { namespace, as: userParty('test'), log: silentLog() })
     const system = new ProcessSystem(rig, namespace, folder, declared, bus)
@@ -265,7 +267,12 @@ export class ProcessSystem implements AsyncDisposable {
 const manifestIn = (folder: string) => join(folder, 'team.yaml')
 const ledgerIn = (folder: string) => join(folder, 'ledger')
 
-function manifestText(namespace: string, toolEnv: Readonly<Record<string, string>>, toolCallMode?: string): string {
+function manifestText(
+  namespace: string,
+  toolEnv: Readonly<Record<string, string>>,
+  toolCallMode?: string,
+  machine?: string,
+): string {
   const resource = (kind: string, name: string, spec: object) => ({
     apiVersion: 'kaos.tools/v1alpha1',
     kind,
@@ -277,6 +284,7 @@ function manifestText(namespace: string, toolEnv: Readonly<Record<string, string
       modelAPI: 'models',
       model: 'scripted',
       mcpServers: [TOOL_SERVER],
+      ...(machine && name === 'coordinator' && { machineRef: { path: machine } }),
       agentNetwork: { access },
       config: { description: `The ${name}.`, instructions: 'Do your part.', ...(toolCallMode && { toolCallMode }) },
     })

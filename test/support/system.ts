@@ -1,8 +1,9 @@
 /** A system of scripted agents and tools in one place, whose hosts can die, freeze and wake one by one. */
-import { type CrashPoint, neverCrash } from '../../actors/crash.ts'
+
 import type { ResultRecord, TraceRecord } from '../../actors/outbox.ts'
 import type { AgentRuntime } from '../../actors/runtime.ts'
 import { serveAgent } from '../../actors/service.ts'
+import { type CrashPoint, neverCrash } from '../../actors/turn/crash.ts'
 import { type Clock, systemClock } from '../../bus/contracts.ts'
 import type { ToolDescription } from '../../bus/wire/catalog.ts'
 import type { Entry } from '../../bus/wire/entry.ts'

@@ -13,6 +13,7 @@ import {
   type Tool,
 } from '@modelcontextprotocol/sdk/types.js'
 import type { Logger } from '../../telemetry/log.ts'
+import { runUserCode } from '../../telemetry/user-code.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { OVERSIZED } from '../runtimes/channel.ts'
 import { answerOf, jsonOf, TooLarge } from './answer.ts'
@@ -75,7 +76,7 @@ async function runTool({ name, tool }: NamedTool, given: unknown, context: ToolC
   try {
     const input = await tool.input.safeParseAsync(given)
     if (!input.success) return failed(`the input of tool "${name}" cannot be used: ${mistakesIn(given, input.error.issues)}`)
-    return await answer({ name, tool }, await tool.run(input.data, context))
+    return await answer({ name, tool }, await runUserCode({ tool: name }, () => tool.run(input.data, context)))
   } catch (error) {
     if (error instanceof TooLarge) {
       const words = `answered more than ${MCP_LIMITS.resultBytesMax} bytes with its tool "${name}"`

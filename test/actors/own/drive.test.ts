@@ -85,6 +85,26 @@ describe('driving a machine', () => {
     expect(actor.pending).toEqual([{ effect: 'ask', id: 'first', input: 'a' }])
   })
 
+  it('shows ids that nobody gave only where nothing else tells two effects apart', () => {
+    const idsOf = (invoke: { readonly src: 'ask'; readonly input: string }[]) =>
+      drive(setup({ actors }).createMachine({ id: 'm', invoke })).pending.map(({ id }) => id)
+
+    expect(idsOf([{ src: 'ask', input: 'a' }])).toEqual([undefined])
+    expect(
+      idsOf([
+        { src: 'ask', input: 'a' },
+        { src: 'ask', input: 'b' },
+      ]),
+    ).toEqual(['0.m', '1.m'])
+  })
+
+  it('refuses a signal that no host would be handed', () => {
+    const actor = drive(counting, { text: 'x' })
+
+    expect(() => actor.signal('xstate.done.actor.0.(machine).counting', { words: 1 })).toThrow('reaches no machine')
+    expect(actor.pending).toHaveLength(1)
+  })
+
   it('gathers what the machine emits', () => {
     const talking = setup({ types: {} as { emitted: { type: 'said'; text: string } } }).createMachine({
       entry: emit({ type: 'said', text: 'hello' }),
@@ -132,6 +152,9 @@ describe('a machine that is not pure', () => {
     ['random numbers', () => [String(Math.random())]],
     ['a random id', () => [crypto.randomUUID()]],
     ['a variable outside', () => [String(counter++)]],
+    ['the time since the start', () => [String(Math.round(performance.now() / 1_000))]],
+    ['the high-resolution clock', () => [String(process.hrtime()[0])]],
+    ['a formatted date', () => [new Date().toLocaleDateString('en')]],
     [
       'its own context in place',
       (context) => {
@@ -147,6 +170,26 @@ describe('a machine that is not pure', () => {
       expect(() => actor.signal('go')).toThrow(expect.objectContaining({ code: 'machine_impure' }))
     })
   }
+
+  it('is found when it changes an event in place', () => {
+    const actor = drive(
+      setup({
+        types: {} as { context: { all: string[] } },
+        actors: { list: tool<null, string[]>('counter', 'list') },
+      }).createMachine({
+        context: { all: [] },
+        invoke: {
+          src: 'list',
+          input: null,
+          onDone: { actions: assign({ all: ({ event }) => event.output.sort() }) },
+        },
+      }),
+    )
+
+    expect(() => actor.answer('list', ['b', 'a'])).toThrow(
+      'changes its context or an event in place; return a new value from assign',
+    )
+  })
 
   it('leaves the clock as it was', () => {
     const before = globalThis.Date

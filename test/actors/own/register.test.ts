@@ -52,7 +52,7 @@ describe('the contract of a machine', () => {
       'machine_contract',
       /the action "save"; make it an invoked effect/,
     ],
-    ['sendTo', { entry: sendTo('other', { type: 'x' }) }, {}, 'machine_contract', /the action "xstate.sendTo"/],
+    ['sendTo', { entry: sendTo('other', { type: 'x' }) }, {}, 'machine_contract', /uses sendTo; an effect takes its input/],
     [
       'after',
       { initial: 'a', states: { a: { after: { 1000: 'b' } }, b: {} } },
@@ -103,6 +103,36 @@ describe('the contract of a machine', () => {
         code: 'machine_contract',
         message: expect.stringContaining('is no XState machine'),
       })
+    })
+  }
+
+  it('refuses a machine of an XState that cannot stop an eventless cycle', () => {
+    const { options: _options, ...old } = machineOf({})
+    const logic = Object.assign(Object.create(Object.getPrototypeOf(machineOf({}))), old)
+
+    expect(refusal(() => registerOwnMachine('mine', logic))).toEqual({
+      code: 'machine_contract',
+      message: expect.stringContaining('npm install xstate@^5.33.0'),
+    })
+  })
+
+  it('takes whatever stands in the meta of its states', () => {
+    expect(registerOwnMachine('mine', machineOf({ meta: { big: 1n, symbol: Symbol('x'), at: new Date(0) } })).machine.name).toBe(
+      'mine',
+    )
+  })
+
+  for (const [what, make] of [
+    ['a tool without a name', () => tool('web', undefined as never)],
+    ['a tool without a server', () => tool('', 'x')],
+    ['a delegation to nobody', () => delegate(undefined as never)],
+    ['a function that is none', () => local(Promise.resolve() as never)],
+    ['no time at all', () => local(() => 1, { timeoutSeconds: 0 })],
+    ['more time than a timer can wait', () => local(() => 1, { timeoutSeconds: 30 * 86_400 })],
+    ['a time that is no number', () => local(() => 1, { timeoutSeconds: Number.NaN })],
+  ] as const) {
+    it(`refuses ${what} where it is declared`, () => {
+      expect(refusal(make)).toMatchObject({ code: expect.stringMatching(/^(machine_contract|tool_module)$/) })
     })
   }
 

@@ -1,7 +1,7 @@
 import { MsgHdrsImpl } from '@nats-io/nats-core'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { encodeHeaders } from '../../../bus/publish.ts'
+import { encodeHeaders } from '../../../bus/publish/publish.ts'
 import { KaosError } from '../../../bus/wire/errors.ts'
 import { keyOf } from '../../../bus/wire/ids.ts'
 import { MESSAGE_LIMITS } from '../../../bus/wire/limits.ts'

@@ -1,13 +1,13 @@
 /** Finds tasks and traces by what people type: a task id, a trace id, or "last". */
-import { startHash } from '../actors/actor.ts'
-import type { ResultRecord, TraceRecord } from '../actors/outbox.ts'
-import type { NatsBus } from '../bus/open.ts'
-import type { StartInput } from '../bus/wire/entry.ts'
-import { KaosError } from '../bus/wire/errors.ts'
-import { isRootTask, isTaskId, keyOf, parseRootTask, rootTaskId } from '../bus/wire/ids.ts'
-import { HEADERS } from '../bus/wire/message.ts'
-import { agentParty, streamNames } from '../bus/wire/subjects.ts'
-import { readRecord } from '../replay/record.ts'
+import { startHash } from '../../actors/actor.ts'
+import type { ResultRecord, TraceRecord } from '../../actors/outbox.ts'
+import type { NatsBus } from '../../bus/open.ts'
+import type { StartInput } from '../../bus/wire/entry.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
+import { isRootTask, isTaskId, keyOf, parseRootTask, rootTaskId } from '../../bus/wire/ids.ts'
+import { HEADERS } from '../../bus/wire/message.ts'
+import { agentParty, streamNames } from '../../bus/wire/subjects.ts'
+import { readRecord } from '../../replay/record.ts'
 
 /** A root task and where its result stands. */
 export interface TaskAddress {

@@ -4,13 +4,13 @@
  * header object and no subscription per request.
  */
 import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node'
-import type { Logger } from '../telemetry/log.ts'
+import type { Logger } from '../../telemetry/log.ts'
+import type { Blobs, Post } from '../contracts.ts'
+import { KaosError } from '../wire/errors.ts'
+import { PUBLISH_LIMITS } from '../wire/limits.ts'
+import { HEADERS, MESSAGE_VERSION, type Outgoing } from '../wire/message.ts'
 import { Answers } from './answers.ts'
-import type { Blobs, Post } from './contracts.ts'
 import { withoutOverflow } from './overflow.ts'
-import { KaosError } from './wire/errors.ts'
-import { PUBLISH_LIMITS } from './wire/limits.ts'
-import { HEADERS, MESSAGE_VERSION, type Outgoing } from './wire/message.ts'
 import type { Writer } from './writer.ts'
 
 export type HeaderPairs = readonly (readonly [string, string | number])[]

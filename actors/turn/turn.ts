@@ -2,12 +2,12 @@
  * One turn: everything a delivery causes, until the actor waits for mail only. Nothing leaves before its entry stands; the ack comes last.
  * A death anywhere in between is a redelivery that resumes here.
  */
-import type { Delivery } from '../bus/contracts.ts'
-import { KaosError } from '../bus/wire/errors.ts'
-import type { Mail } from '../bus/wire/message.ts'
-import type { Pending } from './actor.ts'
+import type { Delivery } from '../../bus/contracts.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
+import type { Mail } from '../../bus/wire/message.ts'
+import type { Pending } from '../actor.ts'
+import type { Host } from '../host.ts'
 import { causeOf } from './cause.ts'
-import type { Host } from './host.ts'
 import type { Cause } from './running.ts'
 import { Sends } from './sends.ts'
 

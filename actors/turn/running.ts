@@ -1,6 +1,6 @@
 /** The local effects of one actor that are under way in this process, by the delivery that owns them. */
-import type { Input } from '../bus/wire/entry.ts'
-import type { EffectId } from '../bus/wire/ids.ts'
+import type { Input } from '../../bus/wire/entry.ts'
+import type { EffectId } from '../../bus/wire/ids.ts'
 
 /** What an actor is to decide next. A local one is an effect's answer and belongs to the host that ran it. */
 export interface Cause {

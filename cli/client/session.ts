@@ -1,11 +1,11 @@
 /** Which broker a command uses: that of a context or of NATS_URL, else that of the `kaos up` of this folder. */
 
-import { type BrokerSettings, brokerSettings, requiredBrokerSettings } from '../bus/access/settings.ts'
-import { type NatsBus, openBus } from '../bus/open.ts'
-import { type RunFile, readRunFile } from '../bus/server/run-file.ts'
-import { userParty } from '../bus/wire/subjects.ts'
-import { createLog, type Logger } from '../telemetry/log.ts'
-import { say } from './view/terminal.ts'
+import { type BrokerSettings, brokerSettings, requiredBrokerSettings } from '../../bus/access/settings.ts'
+import { type NatsBus, openBus } from '../../bus/open.ts'
+import { type RunFile, readRunFile } from '../../bus/server/run-file.ts'
+import { userParty } from '../../bus/wire/subjects.ts'
+import { createLog, type Logger } from '../../telemetry/log.ts'
+import { say } from '../view/terminal.ts'
 
 export interface ClientSession {
   readonly bus: NatsBus

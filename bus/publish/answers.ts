@@ -4,8 +4,8 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Msg, NatsConnection } from '@nats-io/transport-node'
-import type { Logger } from '../telemetry/log.ts'
-import { guarded, watchStatus } from './connection.ts'
+import type { Logger } from '../../telemetry/log.ts'
+import { guarded, watchStatus } from '../connection.ts'
 
 export interface Awaiting {
   /** Called with the reason when no answer will come. */

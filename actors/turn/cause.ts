@@ -1,11 +1,11 @@
 /** What mail brings an actor to decide. */
-import type { Input, StartInput } from '../bus/wire/entry.ts'
-import { KaosError, toFailure } from '../bus/wire/errors.ts'
-import { HOST_LIMITS, TASK_LIMITS } from '../bus/wire/limits.ts'
-import { limitsOf, type Mail } from '../bus/wire/message.ts'
-import type { Actor } from './actor.ts'
+import type { Input, StartInput } from '../../bus/wire/entry.ts'
+import { KaosError, toFailure } from '../../bus/wire/errors.ts'
+import { HOST_LIMITS, TASK_LIMITS } from '../../bus/wire/limits.ts'
+import { limitsOf, type Mail } from '../../bus/wire/message.ts'
+import type { Actor } from '../actor.ts'
+import type { HostOptions } from '../runtime.ts'
 import type { Cause } from './running.ts'
-import type { HostOptions } from './runtime.ts'
 
 /** The input that mail brings. A start of an actor that is known already is not going to be decided, so it needs no definition. */
 export async function causeOf(actor: Actor, mail: Mail, host: HostOptions, sentAt: number): Promise<Cause> {
