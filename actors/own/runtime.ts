@@ -41,7 +41,7 @@ export function ownRuntime(options: {
   const { spec } = agent
   checkDeclared(own, { servers: spec.mcpServers, agents: spec.agentNetwork.access, hasModel: place !== undefined })
   const locals = [...own.declarations].flatMap(([source, declaration]) =>
-    declaration.kind === 'local' ? [[localEffectName(source), localEffect(declaration)] as const] : [],
+    declaration.kind === 'local' ? [[localEffectName(source), localEffect(declaration, clock)] as const] : [],
   )
   const definition = ownDefinition(agent, peers)
   return {
@@ -111,10 +111,12 @@ function ownModel({ spec }: Agent, base: LocalEffect): LocalEffect {
  * Never waits longer than the time it has, whatever the function does with its signal. What goes in and what comes out are copies: a list that
  * the function sorts, or keeps and changes later, must not change the state of a task behind its journal.
  */
-function localEffect({ run, timeoutSeconds }: Extract<EffectDeclaration, { readonly kind: 'local' }>): LocalEffect {
+function localEffect({ run, timeoutSeconds }: Extract<EffectDeclaration, { readonly kind: 'local' }>, clock: Clock): LocalEffect {
   return {
     kind: 'local',
-    async run({ id, agent, task, input, trace, signal }) {
+    async run({ id, agent, task, input, trace, limits, signal }) {
+      const leftMs = (limits.deadlineAt ?? Number.POSITIVE_INFINITY) - clock.now()
+      const timeoutMs = Math.min(timeoutSeconds * 1_000, Math.max(0, leftMs))
       const code = { agent, task, effect: id }
       const own = abortedAsUserCode(code, signal)
       const context = {
@@ -126,10 +128,13 @@ function localEffect({ run, timeoutSeconds }: Extract<EffectDeclaration, { reado
       }
       const late = Promise.withResolvers<never>()
       const timer = setTimeout(() => {
-        const error = new KaosError('effect_timeout', `it did not end within ${timeoutSeconds} s`)
+        const error =
+          leftMs < timeoutSeconds * 1_000
+            ? new KaosError('time_limit', `the task's time ended at ${new Date(limits.deadlineAt!).toISOString()}`)
+            : new KaosError('effect_timeout', `it did not end within ${timeoutSeconds} s`)
         late.reject(error)
         runUserCode(code, () => own.abort(error))
-      }, timeoutSeconds * 1_000)
+      }, timeoutMs)
       try {
         const value = await Promise.race([guarded(() => runUserCode(code, () => run(context as never))), late.promise])
         return { value: value as Json }

@@ -194,6 +194,24 @@ for (const [where, open] of [
       gate.open()
     })
 
+    it('ends a function with the time of its task', async () => {
+      await using place = await open()
+      const gate = new Gate()
+      const machine = journey(() => gate.pass())
+      const system = await System.start(place, {
+        agents: [hosted(place, 'own', machine), other],
+        tools: ['echo'],
+        model: replies,
+      })
+      await system.startTools('echo')
+      await system.startHost()
+
+      await system.send('own', 'k1', JSON.stringify({ input: 'hello', limits: { seconds: 0.7 } }))
+
+      expect(await system.waitForResult('own', 'k1')).toMatchObject({ state: 'failed', failure: { code: 'time_limit' } })
+      gate.open()
+    })
+
     it('refuses a result that is no JSON', async () => {
       await using place = await open()
       const system = await System.start(place, {
