@@ -64,6 +64,7 @@ interface RawAction {
 
 /** Enough for any machine that thinks; an eventless cycle would otherwise hang the process for ever. */
 const ITERATIONS_MAX = 1_000
+
 /** An effect as a machine names it: a source that is never run by XState, whose answer comes as an input. */
 export function effectSource<Output, EffectInput>(): PromiseActorLogic<Output, EffectInput> {
   return fromPromise<Output, EffectInput>(() =>

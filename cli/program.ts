@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { modelServe } from './model.ts'
-import { type HealthAddress, parseHealthAddress } from './running/health.ts'
+import type { ListenAddress } from './running/address.ts'
+import { parseHealthAddress } from './running/health.ts'
 import { taskGet, taskList, taskSend, taskSignal, taskWatch } from './task.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -229,7 +230,7 @@ function portNumber(text: string): number {
   return port
 }
 
-function healthAddress(text: string): HealthAddress | 'off' {
+function healthAddress(text: string): ListenAddress | 'off' {
   const address = parseHealthAddress(text)
   if (address) return address
   throw new InvalidArgumentError(`"${text}" is no address: write PORT, HOST:PORT, [IPv6]:PORT or "off".`)

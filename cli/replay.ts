@@ -8,14 +8,14 @@ import { withoutNetwork } from '../replay/offline.ts'
 import { replayTrace } from '../replay/replay.ts'
 import { exitCodeOfVerdict, type Verdict, verdictJson, verdictLine } from '../replay/verdict.ts'
 import { findTrace } from './client/lookup.ts'
-import { withBus } from './client/session.ts'
+import { type ClientOptions, withBus } from './client/session.ts'
 import { describeToday } from './running/machines.ts'
 import { loadSystem } from './running/system.ts'
 import { print, printJson } from './view/terminal.ts'
 
 export async function replayCommand(
   id: string,
-  options: { readonly file?: readonly string[]; readonly json?: boolean; readonly namespace?: string; readonly context?: string },
+  options: ClientOptions & { readonly file?: readonly string[]; readonly json?: boolean },
 ): Promise<number> {
   return withBus(options, async ({ bus, run }) => {
     const files = options.file?.map((file) => resolve(file)) ?? run?.manifests

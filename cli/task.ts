@@ -12,7 +12,7 @@ import { isVerb } from '../bus/wire/subjects.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { beginningOf, type Found, findRecord, findTask, isAtDoor, type TaskAddress } from './client/lookup.ts'
 import { newId, sendSignal, sendTask } from './client/sending.ts'
-import { withBus } from './client/session.ts'
+import { type ClientOptions, withBus } from './client/session.ts'
 import { EXIT } from './exit-codes.ts'
 import { LiveView, type ProgressEvent } from './view/live.ts'
 import { type Paint, paint, paintAside, print, printable, printJson, say, seconds, shown } from './view/terminal.ts'
@@ -20,10 +20,8 @@ import { type Paint, paint, paintAside, print, printable, printJson, say, second
 /** A host that runs begins a task within milliseconds. */
 const NOT_BEGUN_MS = 5_000
 
-interface Common {
+interface Common extends ClientOptions {
   readonly json?: boolean
-  readonly namespace?: string
-  readonly context?: string
 }
 
 export async function taskSend(

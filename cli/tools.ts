@@ -6,13 +6,9 @@ import { loadToolModule } from '../tools/own/module.ts'
 import { serveOverHttp } from '../tools/own/serve-http.ts'
 import { claimStdout, serveOverStdio } from '../tools/own/serve-stdio.ts'
 import { EXIT } from './exit-codes.ts'
+import { type ListenAddress, parseListenAddress } from './running/address.ts'
 import { interrupted } from './running/interrupt.ts'
 import { print, printJson, say } from './view/terminal.ts'
-
-interface Address {
-  readonly host: string
-  readonly port: number
-}
 
 /** A tool that ignores its abort may keep the process alive; nobody waits for it. */
 const LEAVE_MS = 500
@@ -25,10 +21,9 @@ export async function toolsServe(file: string, options: { readonly http?: string
   return EXIT.ok
 }
 
-/** "8080", "localhost:8080" or "[::1]:8080". */
-function addressOf(text: string): Address {
-  const [, bracketed, name, port = ''] = /^(?:\[([^\]]+)\]:|([^:[\]/\s]+):)?(\d{1,5})$/.exec(text) ?? []
-  if (port !== '' && Number(port) <= 65_535) return { host: bracketed ?? name ?? '127.0.0.1', port: Number(port) }
+function addressOf(text: string): ListenAddress {
+  const address = parseListenAddress(text)
+  if (address) return address
   throw new KaosError(
     'usage',
     `could not understand --http "${text}": expected a port, or a host and a port such as "localhost:8080"`,
@@ -45,7 +40,7 @@ async function overStdio(file: string, name: string): Promise<void> {
   await serving.close()
 }
 
-async function overHttp(file: string, name: string, address: Address, isJson: boolean): Promise<void> {
+async function overHttp(file: string, name: string, address: ListenAddress, isJson: boolean): Promise<void> {
   const log = await createLog()
   const { tools } = await loadToolModule(file)
   const serving = await serveOverHttp({ name, tools, log, ...address })

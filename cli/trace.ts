@@ -4,16 +4,14 @@ import { isRootTask } from '../bus/wire/ids.ts'
 import { loadTrace } from '../replay/load.ts'
 import { buildTimeline } from '../replay/timeline.ts'
 import { findTrace } from './client/lookup.ts'
-import { withBus } from './client/session.ts'
+import { type ClientOptions, withBus } from './client/session.ts'
 import { EXIT } from './exit-codes.ts'
 import { taskLines } from './task.ts'
 import { isColorful, print, printJson, printWidth, say } from './view/terminal.ts'
 import { drawTrace } from './view/trace-view.ts'
 
-interface Common {
+interface Common extends ClientOptions {
   readonly json?: boolean
-  readonly namespace?: string
-  readonly context?: string
 }
 
 export async function traceList(options: Common & { readonly limit: number }): Promise<number> {

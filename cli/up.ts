@@ -10,7 +10,8 @@ import { createLog } from '../telemetry/log.ts'
 import { hint } from './client/sending.ts'
 import { namedBroker, runningBroker } from './client/session.ts'
 import { EXIT } from './exit-codes.ts'
-import { defaultHealthAddress, type Health, type HealthAddress, serveHealth } from './running/health.ts'
+import type { ListenAddress } from './running/address.ts'
+import { defaultHealthAddress, type Health, serveHealth } from './running/health.ts'
 import { host } from './running/hosting.ts'
 import { interrupted } from './running/interrupt.ts'
 import { resolveModels } from './running/models.ts'
@@ -25,7 +26,7 @@ export async function up(options: {
   readonly file: readonly string[]
   readonly port?: number
   readonly context?: string
-  readonly health?: HealthAddress | 'off'
+  readonly health?: ListenAddress | 'off'
   readonly offline?: boolean
   readonly json?: boolean
 }): Promise<number> {
@@ -80,7 +81,7 @@ export async function hostCommand(options: {
   readonly file: readonly string[]
   readonly only?: readonly string[]
   readonly context?: string
-  readonly health?: HealthAddress | 'off'
+  readonly health?: ListenAddress | 'off'
   readonly offline?: boolean
   readonly json?: boolean
 }): Promise<number> {
@@ -120,7 +121,7 @@ export async function hostCommand(options: {
 }
 
 /** Before everything else, and stopped last: alive means that this process answers. */
-async function startHealth(address: HealthAddress | 'off' | undefined, stopping: Stopping): Promise<Health | undefined> {
+async function startHealth(address: ListenAddress | 'off' | undefined, stopping: Stopping): Promise<Health | undefined> {
   if (address === undefined || address === 'off') return undefined
   const health = await serveHealth(address)
   stopping.add(() => health.stop())

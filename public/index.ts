@@ -11,7 +11,7 @@ export { z } from 'zod'
 export { delegate, type LocalContext, local, type ModelAnswer, type ModelQuestion, model } from '../actors/own/effects.ts'
 export type { Failure } from '../bus/wire/errors.ts'
 export type { Json } from '../bus/wire/json.ts'
-export type { OwnTool, ToolContext, ToolDefinition } from '../tools/own/define.ts'
+export type { OwnTool, ToolAnswer, ToolContext, ToolDefinition, ToolSchema } from '../tools/own/define.ts'
 
 /**
  * In a machine: a tool of an MCPServer that the agent's `spec.mcpServers` names, as a source for `setup({ actors })`. `event.output` is what it

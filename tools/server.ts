@@ -24,19 +24,10 @@ import { type Party, parseCallSubject, partyText, type Subjects, subjectsOf, too
 import type { Logger } from '../telemetry/log.ts'
 import type { ToolSession } from './session.ts'
 
+/** Named instants of a call at which a test may end the process. */
 export const TOOL_CRASH_POINTS = ['before-run', 'after-begun', 'after-run', 'after-done', 'after-reply'] as const
+/** Called at every point; a promise that never resolves is a death. */
 export type ToolCrashPoint = (point: (typeof TOOL_CRASH_POINTS)[number], effect: string) => Promise<void> | undefined
-
-/** Kills this process with SIGKILL at the point that KAOS_CRASH_AT names: `<point>` or `<point>:<hit>`. For tests. */
-export function crashFromEnv(env: NodeJS.ProcessEnv): ToolCrashPoint {
-  const [wanted, hit = '1'] = env.KAOS_CRASH_AT?.split(':') ?? []
-  let hits = 0
-  return (point) => {
-    if (point !== wanted || ++hits !== Number(hit)) return undefined
-    process.kill(process.pid, 'SIGKILL')
-    return new Promise(() => {})
-  }
-}
 
 export interface ToolServerOptions {
   readonly bus: Bus

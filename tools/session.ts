@@ -10,6 +10,7 @@ import { Connection, serverError } from './connection.ts'
 import { MCP_LIMITS } from './limits.ts'
 import { type KnownTools, Listing } from './listing.ts'
 import { Reopening } from './reopening.ts'
+import { IDEMPOTENCY_KEY } from './runtimes/channel.ts'
 import type { ResolvedRuntime } from './runtimes/open.ts'
 import { readResult, type ToolResult } from './tool-result.ts'
 
@@ -148,7 +149,7 @@ class McpSession implements ToolSession {
     const trace = { ...(traceparent && { traceparent }), ...(tracestate && { tracestate }) }
     const raw = await connection.request(
       'tools/call',
-      { name: tool.name, arguments: call.arguments, _meta: { ...trace, 'kaos.tools/idempotency-key': call.idempotencyKey } },
+      { name: tool.name, arguments: call.arguments, _meta: { ...trace, [IDEMPOTENCY_KEY]: call.idempotencyKey } },
       { timeoutMs: remaining(deadline), signal: call.signal, headers: trace },
     )
     this.reopening.worked()

@@ -63,10 +63,14 @@ export function planCalls(calls: readonly ToolCall[], situation: Situation): rea
     if ('code' in args) return refuse(args)
     const peer = situation.definition.peers.find(({ name }) => delegateName(name) === call.name)
     if (peer) {
-      const failure = refusal(peer.name, args.value, situation)
+      const failure = taskMistake(peer.name, args.value) ?? delegationRefusal(peer.name, situation.path, situation.limits)
       if (failure) return refuse(failure)
-      const limits = share(situation, delegations, calls.length)
-      if ('code' in limits) return refuse(limits)
+      const { tokens, toolCalls } = situation.spent
+      const limits = shareOf(situation.limits, { tokens, toolCalls: toolCalls + calls.length }, delegations + 1)
+      if (limits.tokens === 0) {
+        const message = `${tokens} of ${situation.limits.tokens} tokens are used: too few are left to hand any on`
+        return refuse({ code: 'token_limit', message })
+      }
       const task = (args.value as { task: string }).task
       const { context, path } = situation
       return { as, id, effect: 'delegate', input: { peer: peer.name, task, context, limits, path } }
@@ -104,18 +108,21 @@ function readArguments(call: ToolCall): { readonly value: Json } | Failure {
   }
 }
 
-function refusal(peer: string, args: Json, { path, limits }: Situation): Failure | undefined {
+function taskMistake(peer: string, args: Json): Failure | undefined {
   const task = (args as { task?: Json }).task
-  if (typeof task !== 'string' || task.trim() === '') {
-    return {
-      code: 'bad_arguments',
-      message: `"${delegateName(peer)}" needs a field "task" with text; it was ${JSON.stringify(task ?? null).slice(0, 100)}`,
-    }
+  if (typeof task === 'string' && task.trim() !== '') return undefined
+  return {
+    code: 'bad_arguments',
+    message: `"${delegateName(peer)}" needs a field "task" with text; it was ${JSON.stringify(task ?? null).slice(0, 100)}`,
   }
-  if (path.includes(peer))
-    return { code: 'delegation_cycle', message: `agent "${peer}" already works on this task: ${[...path, peer].join(' → ')}` }
-  if (path.length > limits.depth)
-    return { code: 'depth_limit', message: `delegations may nest ${limits.depth} deep: ${[...path, peer].join(' → ')}` }
+}
+
+/** Why an agent may not work on a task; `path` names those that do, from the root down. */
+export function delegationRefusal(agent: string, path: readonly string[], { depth }: Pick<Limits, 'depth'>) {
+  const chain = [...path, agent].join(' → ')
+  if (path.includes(agent))
+    return { code: 'delegation_cycle', message: `agent "${agent}" already works on this task: ${chain}` } as const
+  if (path.length > depth) return { code: 'depth_limit', message: `delegations may nest ${depth} deep: ${chain}` } as const
   return undefined
 }
 
@@ -125,21 +132,14 @@ function unknownTool(name: string, definition: AgentDefinition): Failure {
   return { code: 'unknown_tool', message: `there is no tool "${name.slice(0, 100)}"; ${list}` }
 }
 
-/** What a child may use: equal shares of what is left, one of them kept, so that the tree cannot overspend. */
-function share({ limits, spent }: Situation, delegations: number, calls: number): DoorLimits | Failure {
-  const part = (limit: number | undefined, used: number) =>
-    limit === undefined ? undefined : Math.floor(Math.max(0, limit - used) / (delegations + 1))
-  const tokens = part(limits.tokens, spent.tokens)
-  if (tokens === 0) {
-    const message = `${spent.tokens} of ${limits.tokens} tokens are used: too few are left to hand any on`
-    return { code: 'token_limit', message }
-  }
-  const toolCalls = part(limits.toolCalls, spent.toolCalls + calls)
+/** What a child may use: one of `parts` equal shares of what is left. One share is kept, so that the tree cannot overspend. */
+export function shareOf({ tokens, toolCalls, deadlineAt, depth, fanOut }: Limits, used: Spent, parts: number): DoorLimits {
+  const part = (limit: number, spent: number) => Math.floor(Math.max(0, limit - spent) / parts)
   return {
-    ...(tokens !== undefined && { tokens }),
-    ...(toolCalls !== undefined && { toolCalls }),
-    ...(limits.deadlineAt !== undefined && { deadlineAt: limits.deadlineAt }),
-    depth: limits.depth,
-    fanOut: limits.fanOut,
+    ...(tokens !== undefined && { tokens: part(tokens, used.tokens) }),
+    ...(toolCalls !== undefined && { toolCalls: part(toolCalls, used.toolCalls) }),
+    ...(deadlineAt !== undefined && { deadlineAt }),
+    depth,
+    fanOut,
   }
 }

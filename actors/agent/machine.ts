@@ -6,7 +6,16 @@ import type { Failure } from '../../bus/wire/errors.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import type { ChatRequest, ToolCall } from '../effects/chat.ts'
 import { effectSource, type Machine, registerMachine } from '../machine.ts'
-import { answerText, type DelegateInput, failureText, type PlannedCall, planCalls, type Spent, type ToolInput } from './calls.ts'
+import {
+  answerText,
+  type DelegateInput,
+  delegationRefusal,
+  failureText,
+  type PlannedCall,
+  planCalls,
+  type Spent,
+  type ToolInput,
+} from './calls.ts'
 import { type ChatMessage, lastMessages, readHistory } from './conversation.ts'
 import { type AgentDefinition, MODEL_TIMEOUT_SECONDS, TEXT_MODEL_TIMEOUT_SECONDS } from './definition.ts'
 import { buildRequest, type CallForm, offersOf, taskText } from './prompt.ts'
@@ -159,24 +168,18 @@ function begin({ start, at }: AgentInput): Context {
     spent: { tokens: 0, toolCalls: 0 },
     calls: [],
     answers: {},
-    ...failureAtStart(definition, path, limits, at),
+    ...failureAtStart(definition, start.path, limits, at),
   }
 }
 
-function failureAtStart(definition: AgentDefinition, path: readonly string[], limits: Limits, at: number): { failure?: Failure } {
-  if (definition.failure) return { failure: definition.failure }
-  if (path.indexOf(definition.name) < path.length - 1) {
-    return {
-      failure: {
-        code: 'delegation_cycle',
-        message: `agent "${definition.name}" already works on this task: ${path.join(' → ')}`,
-      },
-    }
-  }
-  if (path.length - 1 > limits.depth) {
-    return { failure: { code: 'depth_limit', message: `delegations may nest ${limits.depth} deep: ${path.join(' → ')}` } }
-  }
-  return late(limits, at)
+function failureAtStart(
+  definition: AgentDefinition,
+  above: readonly string[],
+  limits: Limits,
+  at: number,
+): { readonly failure?: Failure } {
+  const failure = definition.failure ?? delegationRefusal(definition.name, above, limits)
+  return failure ? { failure } : late(limits, at)
 }
 
 /** The stricter of what the agent's manifest and its caller allow. */

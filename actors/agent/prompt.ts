@@ -34,7 +34,7 @@ export function buildRequest(
 }
 
 /** The first line names the agent; scripted models match on it. */
-export function systemMessage(definition: AgentDefinition, form: CallForm): string {
+function systemMessage(definition: AgentDefinition, form: CallForm): string {
   const parts = [`You are ${definition.name}.${definition.description ? ` ${definition.description}` : ''}`]
   if (definition.instructions) parts.push(definition.instructions)
   if (definition.peers.length > 0) {

@@ -14,7 +14,7 @@ import type { AgentRuntime } from '../runtime.ts'
 import { type AgentDefinition, asJson, defineAgent, type Peer } from './definition.ts'
 
 /** The part of a definition that the manifest alone decides. */
-export function declaredBy(agent: Agent, peers: readonly Peer[]): Omit<AgentDefinition, 'tools' | 'toolsHash' | 'failure'> {
+function declaredBy(agent: Agent, peers: readonly Peer[]): Omit<AgentDefinition, 'tools' | 'toolsHash' | 'failure'> {
   const { spec, metadata } = agent
   const { config } = spec
   return {

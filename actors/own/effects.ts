@@ -27,7 +27,7 @@ export interface LocalContext<Input = unknown> {
   readonly tracestate?: string
 }
 
-export type LocalRun = (context: LocalContext<never>) => unknown
+type LocalRun = (context: LocalContext<never>) => unknown
 
 /** Input of the effect `model`. */
 export type ModelQuestion = {
@@ -50,10 +50,10 @@ export interface ModelAnswer {
 }
 
 /** Longest time of a local effect that states none. */
-export const LOCAL_TIMEOUT_SECONDS = 60
+const LOCAL_TIMEOUT_SECONDS = 60
 
 /** What takes longer belongs to an agent or a tool server: a host that works on it cannot be replaced meanwhile without running it again. */
-export const LOCAL_TIMEOUT_SECONDS_MAX = 86_400
+const LOCAL_TIMEOUT_SECONDS_MAX = 86_400
 
 /** Two copies of this package in one process know each other's effects. */
 const DECLARATION = Symbol.for('kaos-actors.effect')
@@ -91,7 +91,8 @@ export function model(): PromiseActorLogic<ModelAnswer, ModelQuestion> {
 /**
  * A function that runs in the agent's host. After a crash it runs again with the same `idempotencyKey`. What it returns must be JSON; it is
  * copied, as is the input. A throw is an error to the machine (`onError`): `event.error` is `{ code: 'effect_failed', message, details? }`,
- * with the error's own code in `details.code` if it has one. Past `timeoutSeconds` (default 60, at most a day) the code is `effect_timeout`.
+ * with the error's own code in `details.code` if it has one. Past `timeoutSeconds` (default 60, at most a day) the code is `effect_timeout`,
+ * past the time of the task `time_limit`.
  *
  * It shares its process with every other task. Code that computes without a pause for more than a second stops them all, and after four
  * another host takes the process for dead and runs the function again: give such work to a worker thread or to a tool. A promise that is left

@@ -6,7 +6,7 @@ import { type Machine, registerMachine, type ToEffect } from '../machine.ts'
 import { declarationOf, type EffectDeclaration, toEffect } from './effects.ts'
 
 /** What the machine names in `setup({ actors })`, by the names it has there. */
-export type Declarations = ReadonlyMap<string, EffectDeclaration>
+type Declarations = ReadonlyMap<string, EffectDeclaration>
 
 export interface OwnMachine {
   readonly machine: Machine

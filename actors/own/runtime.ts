@@ -3,7 +3,7 @@ import type { Clock } from '../../bus/contracts.ts'
 import { localEffectName } from '../../bus/wire/entry.ts'
 import { KaosError, messageOf } from '../../bus/wire/errors.ts'
 import { spanIdOf } from '../../bus/wire/ids.ts'
-import { type Json, jsonMistake } from '../../bus/wire/json.ts'
+import { copyJson, type Json, jsonMistake } from '../../bus/wire/json.ts'
 import type { Subjects } from '../../bus/wire/subjects.ts'
 import { formatTraceparent } from '../../bus/wire/trace.ts'
 import type { Agent } from '../../manifests/agent.ts'
@@ -17,7 +17,7 @@ import type { ModelClient } from '../effects/endpoint.ts'
 import { type ModelPlace, modelEffect } from '../effects/model.ts'
 import { toolEffect } from '../effects/tool.ts'
 import type { AgentRuntime } from '../runtime.ts'
-import { checkAllowed, shareOf } from './allowance.ts'
+import { checkAllowed, shareOfCall } from './allowance.ts'
 import type { EffectDeclaration } from './effects.ts'
 import { checkDeclared, type OwnMachine } from './register.ts'
 
@@ -78,7 +78,7 @@ function ownDelegate(subjects: Subjects): MailEffect {
     message(call) {
       const { peer, task } = call.input as unknown as Pick<DelegateInput, 'peer' | 'task'>
       checkAllowed(call, peer)
-      const input: DelegateInput = { peer, task, context: [], limits: shareOf(call), path: [...call.path, call.agent] }
+      const input: DelegateInput = { peer, task, context: [], limits: shareOfCall(call), path: [...call.path, call.agent] }
       return base.message({ ...call, input: input as unknown as Json })
     },
   }
@@ -120,7 +120,7 @@ function localEffect({ run, timeoutSeconds }: Extract<EffectDeclaration, { reado
       const code = { agent, task, effect: id }
       const own = abortedAsUserCode(code, signal)
       const context = {
-        input: copyOf(input),
+        input: copyJson(input),
         idempotencyKey: id,
         signal: own.signal,
         traceparent: formatTraceparent(trace.traceId, spanIdOf(trace.traceId, id), trace.flags),
@@ -150,7 +150,7 @@ async function guarded(run: () => unknown): Promise<Json> {
   try {
     const value = await run()
     const mistake = jsonMistake(value, 'its result')
-    if (mistake === undefined) return copyOf((value ?? null) as Json)
+    if (mistake === undefined) return copyJson(value ?? null)
     throw new Error(`${mistake}, and must be JSON: plain objects, lists, texts, numbers, true, false and null`)
   } catch (error) {
     const code = codeOf(error)
@@ -169,7 +169,3 @@ function codeOf(thrown: unknown): string | undefined {
 }
 
 const CODE_CHARS_MAX = 256
-
-function copyOf(value: Json): Json {
-  return JSON.parse(JSON.stringify(value)) as Json
-}

@@ -5,7 +5,7 @@
 import type { AnyStateMachine, ContextFrom, InputFrom, OutputFrom, StateValueFrom } from 'xstate'
 import type { Input, StartInput } from '../../bus/wire/entry.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
-import type { Json } from '../../bus/wire/json.ts'
+import { copyJson, type Json } from '../../bus/wire/json.ts'
 import { TASK_LIMITS } from '../../bus/wire/limits.ts'
 import { isVerb } from '../../bus/wire/subjects.ts'
 import { type ActorState, apply, decide, newState, type Pending, persistState, restoreState } from '../actor.ts'
@@ -57,7 +57,7 @@ export function drive<Logic extends AnyStateMachine>(logic: Logic, input?: Input
   let at = Date.UTC(2026, 0, 1)
   const start: StartInput = {
     kind: 'start',
-    input: asJson(input ?? null),
+    input: copyJson(input ?? null),
     definition: null,
     limits: TASK_LIMITS,
     path: [],
@@ -82,7 +82,7 @@ export function drive<Logic extends AnyStateMachine>(logic: Logic, input?: Input
       return emitted
     },
     answer(effect, output = null) {
-      step({ kind: 'result', effect: find(effect).id, value: asJson(output) })
+      step({ kind: 'result', effect: find(effect).id, value: copyJson(output) })
     },
     fail(effect, failure = 'it failed') {
       const it = typeof failure === 'string' ? { code: 'effect_failed', message: failure } : failure
@@ -91,7 +91,7 @@ export function drive<Logic extends AnyStateMachine>(logic: Logic, input?: Input
     signal(name, data = null) {
       if (!isVerb(name))
         throw new Error(`"${name}" reaches no machine: the name of a signal is 1 to 64 letters, digits, "_" and "-"`)
-      step({ kind: 'signal', id: `s${at}`, name, data: asJson(data) })
+      step({ kind: 'signal', id: `s${at}`, name, data: copyJson(data) })
     },
     cancel: () => step({ kind: 'signal', id: `s${at}`, name: 'cancel', data: null }),
   }
@@ -117,7 +117,7 @@ export function drive<Logic extends AnyStateMachine>(logic: Logic, input?: Input
     const next = state ?? newState(entry)
     apply(TASK, next, entry, decision, 'test.1', '')
     for (const command of decision.commands) if (command.kind === 'emit') emitted.push(command.event)
-    state = next.snapshot ? restoreState(machine, JSON.parse(JSON.stringify(persistState(machine, next))) as Json) : next
+    state = next.snapshot ? restoreState(machine, copyJson(persistState(machine, next))) : next
   }
 
   function find(effect: string): Pending {
@@ -204,8 +204,4 @@ function skewed<T>(work: () => T): T {
     performance.now = now
     process.hrtime = hrtime
   }
-}
-
-function asJson(value: unknown): Json {
-  return JSON.parse(JSON.stringify(value)) as Json
 }

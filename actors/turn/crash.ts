@@ -17,19 +17,3 @@ export type CrashPointName = (typeof CRASH_POINTS)[number]
 export type CrashPoint = (point: CrashPointName, task: string) => Promise<void> | undefined
 
 export const neverCrash: CrashPoint = () => undefined
-
-/**
- * Kills this process with SIGKILL at the point that KAOS_CRASH_AT names: `<point>` or `<point>:<hit>`, counted from 1 over all tasks of the
- * process.
- */
-export function crashFromEnv(env: NodeJS.ProcessEnv): CrashPoint {
-  const setting = env.KAOS_CRASH_AT
-  if (!setting) return neverCrash
-  const [wanted, hit = '1'] = setting.split(':')
-  let hits = 0
-  return (point) => {
-    if (point !== wanted || ++hits !== Number(hit)) return undefined
-    process.kill(process.pid, 'SIGKILL')
-    return new Promise(() => {})
-  }
-}

@@ -96,6 +96,11 @@ export function jsonMistake(value: unknown, path: string, depth = 0): string | u
   return undefined
 }
 
+/** A copy as it is after it travelled: fields that are undefined are gone, and nobody else holds a part of it. */
+export function copyJson(value: unknown): Json {
+  return JSON.parse(JSON.stringify(value)) as Json
+}
+
 /** Makes a JSON value immutable all the way down. What is frozen already is not looked at again. */
 export function freezeJson<T>(value: T): T {
   if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value

@@ -1,11 +1,18 @@
 /** Which broker a command uses: that of a context or of NATS_URL, else that of the `kaos up` of this folder. */
-
 import { type BrokerSettings, brokerSettings, requiredBrokerSettings } from '../../bus/access/settings.ts'
 import { type NatsBus, openBus } from '../../bus/open.ts'
 import { type RunFile, readRunFile } from '../../bus/server/run-file.ts'
 import { userParty } from '../../bus/wire/subjects.ts'
 import { createLog, type Logger } from '../../telemetry/log.ts'
 import { say } from '../view/terminal.ts'
+
+/** What every command that needs a broker takes. */
+export interface ClientOptions {
+  /** Absent: that of the `kaos up` of this folder, else "default". */
+  readonly namespace?: string | undefined
+  /** A context of the `nats` command; absent: `NATS_CONTEXT`. */
+  readonly context?: string | undefined
+}
 
 export interface ClientSession {
   readonly bus: NatsBus
@@ -14,10 +21,7 @@ export interface ClientSession {
 }
 
 /** Opens a bus for one command and closes it afterwards, whatever happens. */
-export async function withBus<T>(
-  options: { readonly namespace?: string | undefined; readonly context?: string | undefined },
-  work: (session: ClientSession) => Promise<T>,
-): Promise<T> {
+export async function withBus<T>(options: ClientOptions, work: (session: ClientSession) => Promise<T>): Promise<T> {
   const run = readRunFile(process.cwd())
   const log = await createLog({ env: { LOG_LEVEL: 'ERROR', ...process.env } })
   const settings = runningBroker(options.context, run)

@@ -1,5 +1,4 @@
 /** The request door: `kaos.<ns>.ask.<agent>` takes a task and replies with its result. Served by `kaos up`, never by agent pods. */
-import { randomBytes } from 'node:crypto'
 import { headers, type Msg, type Subscription } from '@nats-io/transport-node'
 import type { ResultRecord } from '../../actors/outbox.ts'
 import { guarded } from '../../bus/connection.ts'
@@ -10,7 +9,7 @@ import { keyOf } from '../../bus/wire/ids.ts'
 import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
 import { HEADERS, parseDoorBody } from '../../bus/wire/message.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { hint } from '../client/sending.ts'
+import { hint, newId } from '../client/sending.ts'
 import { beginningWith, outputText } from '../task.ts'
 
 /** Requests that wait at once; each is a subscription and a timer here. */
@@ -42,7 +41,7 @@ export function serveAsk(bus: NatsBus, agents: readonly string[], log: Logger): 
       throw new KaosError('unknown_agent', `there is no agent "${agent}" in namespace "${bus.namespace}"${hint(agent, agents)}`)
     }
     const given = message.headers?.get(HEADERS.messageId)
-    const id = given || `ask-${randomBytes(8).toString('hex')}`
+    const id = given || `ask-${newId()}`
     const sent: HeaderPairs = [[HEADERS.messageId, id], ...traceOf(message)]
     try {
       await bus.publisher.publish(bus.subjects.door(agent), message.data, sent)

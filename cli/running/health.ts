@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { type AddressInfo, isIP } from 'node:net'
 import type { BusState } from '../../bus/contracts.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
+import { type ListenAddress, parseListenAddress } from './address.ts'
 
 const HEALTH_LIMITS = {
   /** Connections beyond these are closed at once; one answer ends each. */
@@ -16,13 +17,6 @@ const HEALTH_LIMITS = {
 /** Where a host serves in a pod, where the kubelet comes from outside. */
 const POD_ADDRESS = { host: '0.0.0.0', port: 8_000 } as const
 
-export interface HealthAddress {
-  /** Name or IP address, IPv6 without brackets. */
-  readonly host: string
-  /** 0: any free one. */
-  readonly port: number
-}
-
 export interface Health {
   /** Without a path. */
   readonly url: string
@@ -34,22 +28,18 @@ export interface Health {
   stop(): Promise<void>
 }
 
-/** The address of `--health [HOST:]PORT`, on the loopback unless a host is named; undefined for what is none. */
-export function parseHealthAddress(text: string): HealthAddress | 'off' | undefined {
-  if (text === 'off') return 'off'
-  const [, bracketed, name, digits = ''] = /^(?:\[([^\]]+)\]:|([^:[\]/\s]+):)?(\d{1,5})$/.exec(text) ?? []
-  const isWrongV6 = bracketed !== undefined && isIP(bracketed) !== 6
-  if (!digits || Number(digits) > 65_535 || isWrongV6) return undefined
-  return { host: bracketed ?? name ?? '127.0.0.1', port: Number(digits) }
+/** The address of `--health [HOST:]PORT`; undefined for what is none. */
+export function parseHealthAddress(text: string): ListenAddress | 'off' | undefined {
+  return text === 'off' ? 'off' : parseListenAddress(text)
 }
 
 /** Where a host serves when nobody says: in a pod on port 8000, else nowhere. */
-export function defaultHealthAddress(env: NodeJS.ProcessEnv): HealthAddress | undefined {
+export function defaultHealthAddress(env: NodeJS.ProcessEnv): ListenAddress | undefined {
   return env.KUBERNETES_SERVICE_HOST ? POD_ADDRESS : undefined
 }
 
 /** Throws `port_taken` when the address cannot be listened on. */
-export async function serveHealth({ host, port }: HealthAddress): Promise<Health> {
+export async function serveHealth({ host, port }: ListenAddress): Promise<Health> {
   let bus: { state(): BusState } | undefined
   let isDraining = false
   const server = createServer(

@@ -7,7 +7,6 @@ import { createModelClient } from '../../actors/effects/endpoint.ts'
 import type { ModelPlace } from '../../actors/effects/model.ts'
 import { ownRuntime } from '../../actors/own/runtime.ts'
 import { serveAgent } from '../../actors/service.ts'
-import { crashFromEnv } from '../../actors/turn/crash.ts'
 import { systemClock } from '../../bus/contracts.ts'
 import type { NatsBus } from '../../bus/open.ts'
 import { type AgentCard, CATALOG_VERSION } from '../../bus/wire/catalog.ts'
@@ -15,6 +14,7 @@ import type { Agent } from '../../manifests/agent.ts'
 import type { System } from '../../manifests/load.ts'
 import { resolveToolServer } from '../../manifests/local.ts'
 import type { Logger } from '../../telemetry/log.ts'
+import { crashFromEnv } from './crash.ts'
 import { loadMachines } from './machines.ts'
 
 export interface Hosting {
@@ -70,8 +70,9 @@ export async function host(options: HostingOptions): Promise<Hosting> {
     hostId: identity.id,
     async stop(graceMs) {
       for (const { announcing } of agents) announcing.stop()
+      const deadline = performance.now() + graceMs
       await Promise.all(agents.map(({ service }) => service.stop(graceMs)))
-      await tools?.stop(graceMs)
+      await tools?.stop(Math.max(0, deadline - performance.now()))
       await client.close()
     },
   }

@@ -8,8 +8,9 @@ import type { Logger } from '../../telemetry/log.ts'
 import { announceTools } from '../../tools/announce.ts'
 import { loadToolModule } from '../../tools/own/module.ts'
 import type { ResolvedRuntime } from '../../tools/runtimes/open.ts'
-import { crashFromEnv, serveTools } from '../../tools/server.ts'
+import { serveTools } from '../../tools/server.ts'
 import { openSession } from '../../tools/session.ts'
+import { crashFromEnv } from './crash.ts'
 
 export interface ToolServing {
   /** Finishes what is in hand, at most for `graceMs`, and ends the servers. */

@@ -178,7 +178,7 @@ describe('a file', () => {
       /"a": input is missing, not a zod 4 object/,
     ],
     ['imports what is not there', `import './nowhere.ts'`, /its import failed: .*nowhere\.ts/],
-    ['cannot be parsed', 'export const = 5', /its import failed/],
+    ['cannot be parsed', 'export const = 5', /its import failed: .+/],
   ])('that %s is refused with its path', async (_title, body, message) => {
     const file = toolFile(body)
 

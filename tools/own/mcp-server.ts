@@ -12,10 +12,11 @@ import {
   type ServerRequest,
   type Tool,
 } from '@modelcontextprotocol/sdk/types.js'
+import { formatTraceparent, parseTraceparent } from '../../bus/wire/trace.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { runUserCode } from '../../telemetry/user-code.ts'
 import { MCP_LIMITS } from '../limits.ts'
-import { OVERSIZED } from '../runtimes/channel.ts'
+import { IDEMPOTENCY_KEY, OVERSIZED } from '../runtimes/channel.ts'
 import { answerOf, jsonOf, TooLarge } from './answer.ts'
 import type { ToolContext } from './define.ts'
 import { mistakesIn } from './mistakes.ts'
@@ -33,9 +34,6 @@ export interface OwnToolServer {
   /** Resolves when no tool runs. */
   idle(): Promise<void>
 }
-
-const TRACEPARENT = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/
-const IDEMPOTENCY_KEY = 'kaos.tools/idempotency-key'
 
 /** One server has one client. */
 export function ownToolServer(name: string, tools: readonly NamedTool[], log: Logger): OwnToolServer {
@@ -114,7 +112,7 @@ function contextOf({ signal, _meta: meta = {}, requestInfo }: Extra): ToolContex
   }
   const traceparent = sent('traceparent')
   const tracestate = sent('tracestate')
-  const isTraced = traceparent !== undefined && TRACEPARENT.test(traceparent)
+  const isTraced = traceparent !== undefined && parseTraceparent(traceparent) !== undefined
   return {
     idempotencyKey: typeof key === 'string' && key !== '' ? key : randomUUID(),
     signal,
@@ -124,5 +122,5 @@ function contextOf({ signal, _meta: meta = {}, requestInfo }: Extra): ToolContex
 }
 
 function newTraceparent(): string {
-  return `00-${randomBytes(16).toString('hex')}-${randomBytes(8).toString('hex')}-01`
+  return formatTraceparent(randomBytes(16).toString('hex'), randomBytes(8).toString('hex'), 1)
 }

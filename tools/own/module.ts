@@ -1,8 +1,8 @@
 /** Loads a file with tools of the user's own: imports it and collects what it exports. */
 import { statSync } from 'node:fs'
 import { basename, extname, resolve } from 'node:path'
-import { pathToFileURL } from 'node:url'
-import { KaosError } from '../../bus/wire/errors.ts'
+import { KaosError, messageOf } from '../../bus/wire/errors.ts'
+import { extensionMistake, importMistake, importUserModule } from '../../telemetry/user-module.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { isOwnTool, isToolName, type OwnTool } from './define.ts'
 
@@ -18,8 +18,6 @@ export interface ToolModule {
   readonly tools: readonly NamedTool[]
 }
 
-const EXTENSION = /^\.[cm]?[jt]s$/
-
 /**
  * Imports a `.ts` or `.js` file; a relative path counts from the working directory. A file runs once per process: changes need a restart.
  * Throws `tool_module` with the file and the reason: it is not there, its import throws or takes longer than `timeoutMs` (default 30 s), or
@@ -32,12 +30,13 @@ export async function loadToolModule(
   const file = resolve(path)
   const refuse = (why: string, cause?: unknown) =>
     new KaosError('tool_module', `could not load tools from "${file}": ${why}`, { cause })
-  if (!EXTENSION.test(extname(file))) throw refuse('its name ends neither in .ts nor in .js')
+  const misnamed = extensionMistake(file)
+  if (misnamed) throw refuse(misnamed)
   if (!statSync(file, { throwIfNoEntry: false })?.isFile()) throw refuse('there is no such file')
-  const exported = await inTime(import(pathToFileURL(file).href), timeoutMs).catch((error: unknown) => {
-    throw refuse(reasonOf(error), error)
+  const exported = await importUserModule(file, { tool: basename(file) }, timeoutMs).catch((error: unknown) => {
+    throw refuse(reasonOf(error, file), error)
   })
-  const tools = collect(exported as object, basename(file, extname(file)))
+  const tools = collect(exported, basename(file, extname(file)))
   if (tools.length === 0) throw refuse('it exports no tool made with tool({ description, input, run })')
   const names = new Set<string>()
   for (const { name } of tools) {
@@ -60,21 +59,8 @@ function collect(exported: object, fileName: string): NamedTool[] {
   return [...found.values()]
 }
 
-function reasonOf(error: unknown): string {
+function reasonOf(error: unknown, file: string): string {
   // By its name: the file may use another copy of this package.
   if (error instanceof Error && error.name === 'KaosError') return error.message
-  if (!(error instanceof Error)) return `its import threw ${String(error)}`
-  // A file that cannot be read has no frames: the place stands before the message.
-  const line = error.name === 'SyntaxError' ? /^file:.*:(\d+)$/m.exec(error.stack ?? '')?.[1] : undefined
-  return `its import failed${line === undefined ? '' : ` at line ${line}`}: ${error.message.split('\n')[0]}`
-}
-
-async function inTime<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
-  const late = Promise.withResolvers<never>()
-  const timer = setTimeout(() => late.reject(new Error(`it did not end within ${timeoutMs} ms`)), timeoutMs)
-  try {
-    return await Promise.race([work, late.promise])
-  } finally {
-    clearTimeout(timer)
-  }
+  return `its import failed: ${importMistake(error, messageOf(error), file)}`
 }

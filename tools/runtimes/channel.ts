@@ -33,3 +33,6 @@ export interface ChannelOptions {
  * sentence about the server.
  */
 export const OVERSIZED: unique symbol = Symbol('oversized')
+
+/** Field of `_meta` of a call: the same when the call is repeated. */
+export const IDEMPOTENCY_KEY = 'kaos.tools/idempotency-key'

@@ -1,5 +1,4 @@
 /** Runtime `typescript`: tools of the user's own, from a file, in this process. */
-
 import { ownToolServer } from '../own/mcp-server.ts'
 import { loadToolModule } from '../own/module.ts'
 import type { Channel, ChannelOptions } from './channel.ts'

@@ -25,7 +25,7 @@ export async function openFiles(runtime: FilesRuntime, { log }: ChannelOptions):
   return openInProcess(ownToolServer('files', fileTools(root, runtime.writable), log).server)
 }
 
-export function fileTools(root: Root, isWritable: boolean): NamedTool[] {
+function fileTools(root: Root, isWritable: boolean): NamedTool[] {
   const list = defineTool({
     name: 'list_files',
     description: 'Lists the files and folders of one folder.',
