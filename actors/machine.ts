@@ -131,7 +131,7 @@ export function registerMachine(options: {
 /** Decides a start. */
 export function begin(machine: Machine, start: StartInput, at: number): Decision {
   if (machine.isForeign) freezeJson(start)
-  return run(machine, undefined, new Set(), () =>
+  return run(machine, undefined, new Set(), '', () =>
     machine.logic.getInitialSnapshot(machine.scope as never, machine.toInput(start, at) as never),
   )
 }
@@ -151,7 +151,7 @@ export function advance(
     freezeJson(event)
     freezeJson(snapshot.context)
   }
-  const decision = run(machine, snapshot, open, () =>
+  const decision = run(machine, snapshot, open, event.kind === 'signal' ? ` at signal "${event.name}"` : '', () =>
     machine.logic.transition(snapshot, toXState(event, at) as never, machine.scope as never),
   )
   const isUnheard = decision.snapshot === snapshot && event.kind === 'signal' && event.name === 'cancel'
@@ -195,7 +195,14 @@ export function restore(machine: Machine, persisted: Json): Snapshot {
   return createActor(machine.logic, { snapshot: persisted as never }).getSnapshot() as Snapshot
 }
 
-function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<string>, decide: () => Snapshot): Decision {
+function run(
+  machine: Machine,
+  before: Snapshot | undefined,
+  open: ReadonlySet<string>,
+  /** For a failure: at which event, where that says more than the machine. */
+  at: string,
+  decide: () => Snapshot,
+): Decision {
   machine.sink.actions = []
   try {
     const snapshot = decide()
@@ -216,7 +223,7 @@ function run(machine: Machine, before: Snapshot | undefined, open: ReadonlySet<s
       snapshot: undefined,
       commands: [],
       // Without the hash of the code: the entry must still be the same after the next deploy.
-      outcome: { state: 'failed', failure: { ...failure, message: `machine "${machine.name}": ${failure.message}` } },
+      outcome: { state: 'failed', failure: { ...failure, message: `machine "${machine.name}"${at}: ${failure.message}` } },
     }
   }
 }

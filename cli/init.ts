@@ -1,6 +1,6 @@
 /** `kaos init`: a folder with a team to begin with: a coordinator, a tool and a machine of one's own, and tests that need no key. */
 import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { basename, relative, resolve, sep } from 'node:path'
+import { basename, dirname, relative, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { KaosError } from '../bus/wire/errors.ts'
 import { EXIT } from './exit-codes.ts'
@@ -60,9 +60,30 @@ async function manifest(target: string): Promise<object> {
     private: true,
     type: 'module',
     scripts: { up: 'kaos up -f .', test: 'node --test' },
-    dependencies: { [name]: `^${version}`, ...peerDependencies },
+    dependencies: { [name]: await specOf(name, target, `^${version}`), ...peerDependencies },
     devDependencies: { '@types/node': devDependencies?.['@types/node'] ?? '^24.0.0' },
     engines: { node: '>=24' },
+  }
+}
+
+/** What the folder above installed, or what is published: a team inside a folder that has a tarball must install that too. */
+async function specOf(name: string, target: string, published: string): Promise<string> {
+  for (let folder = dirname(target); ; folder = dirname(folder)) {
+    const text = await readFile(resolve(folder, 'package.json'), 'utf8').catch(() => '{}')
+    const spec = dependencyIn(text, name)
+    if (spec?.startsWith('file:')) return `file:${relative(target, resolve(folder, spec.slice('file:'.length)))}`
+    if (spec !== undefined) return spec
+    if (folder === dirname(folder)) return published
+  }
+}
+
+/** Whatever else stands in somebody's package.json is not ours to judge. */
+function dependencyIn(manifest: string, name: string): string | undefined {
+  try {
+    const { dependencies } = JSON.parse(manifest) as { readonly dependencies?: Readonly<Record<string, string>> }
+    return dependencies?.[name]
+  } catch {
+    return undefined
   }
 }
 

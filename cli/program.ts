@@ -50,7 +50,7 @@ export function program(): Command {
     .addOption(context())
     .addOption(health('off'))
     .addOption(json())
-    .addHelpText('after', '\nExample:\n  kaos up -f manifests/samples/research-team.yaml')
+    .addHelpText('after', '\nExample:\n  kaos up -f team.yaml')
     .action(run(async (options: never) => (await import('./up.ts')).up(options)))
   kaos
     .command('host')
@@ -154,6 +154,7 @@ export function program(): Command {
     .command('show')
     .description('Draw a trace as a tree: who called whom, how long, what it cost, where it was taken over.')
     .argument('<trace>', 'trace id, task id, or "last"')
+    .option('--content', 'with what was asked and answered')
     .addOption(json())
     .addOption(namespace())
     .addOption(context())

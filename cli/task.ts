@@ -47,7 +47,12 @@ export async function taskSend(
       else print(`task ${sent.task}\n  its result will be on ${result}\n  follow it with: kaos task watch ${sent.task}`)
       return EXIT.ok
     }
-    const result = await awaitResult(bus, sent, options)
+    const leave = () => {
+      say(`\nthe work goes on: kaos task watch ${sent.task}`)
+      process.exit(EXIT.interrupted)
+    }
+    process.once('SIGINT', leave)
+    const result = await awaitResult(bus, sent, options).finally(() => process.off('SIGINT', leave))
     // A task of the same id may have been at the door before ours.
     if (options.id !== undefined && !begun) await beginningWith(bus, sent, start)
     return printOutcome(sent, result, options)
@@ -71,11 +76,13 @@ export async function taskSignal(id: string, event: string, data: string | undef
   })
 }
 
+/** What begins like JSON must be JSON: taken for a text, a mistyped object would be acted on. */
 function jsonOrText(text: string): Json {
   try {
     return JSON.parse(text) as Json
-  } catch {
-    return text
+  } catch (error) {
+    if (!/^\s*[{["]/.test(text)) return text
+    throw new KaosError('usage', `the data ${JSON.stringify(text)} begins like JSON and is none (${(error as Error).message})`)
   }
 }
 

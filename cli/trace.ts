@@ -33,9 +33,10 @@ export async function traceList(options: Common & { readonly limit: number }): P
   })
 }
 
-export async function traceShow(id: string, options: Common): Promise<number> {
+export async function traceShow(id: string, options: Common & { readonly content?: boolean }): Promise<number> {
   return withBus(options, async ({ bus }) => {
-    const tree = buildTimeline(await loadTrace(bus, await findTrace(bus, id)))
+    const trace = await loadTrace(bus, await findTrace(bus, id))
+    const tree = buildTimeline(trace, { now: Date.now(), hasContent: options.content ?? false })
     if (options.json) printJson(tree)
     else for (const line of drawTrace(tree, { width: printWidth(), color: isColorful(process.stdout) })) print(line)
     return EXIT.ok

@@ -57,7 +57,7 @@ export interface ModelSurroundings {
  * 1. `MODEL_API_URL` (with `MODEL_NAME`, `MODEL_API_KEY`): says "all agents, here", whatever the manifests say.
  * 2. The ModelAPI's own `apiBase`, or its `provider` together with an `apiKey`: says where this very model answers. It wins over
  *    `OPENAI_API_KEY`, which many shells carry for other reasons, and which must not be sent to an address it was not meant for.
- * 3. `OPENAI_API_KEY` (with `OPENAI_BASE_URL`, `OPENAI_MODEL`).
+ * 3. `OPENAI_API_KEY` (with `OPENAI_BASE_URL`, `OPENAI_MODEL`), or `OPENAI_BASE_URL` alone: many local gateways want no key.
  * 4. An Ollama on this machine: with the hosted model, else with the agent's, else (mode Proxy) with the first that it has.
  * 5. The offline model.
  *
@@ -90,11 +90,17 @@ export function resolveModel(system: Pick<System, 'modelAPIs'>, agent: Agent, su
     const why = `ModelAPI "${api.metadata.name}" names ${proxy?.apiBase ? new URL(url).host : `the provider ${proxy?.provider}`}`
     return { kind: 'endpoint', url, model, ...keyOf(declaredKey(api, surroundings)), why }
   }
-  if (env.OPENAI_API_KEY) {
+  if (env.OPENAI_API_KEY || env.OPENAI_BASE_URL) {
     const given = env.OPENAI_BASE_URL || openAiUrl
     const url = baseUrl(given, () => refuse(agent, '', given, 'a URL in the variable OPENAI_BASE_URL'))
     const name = env.OPENAI_MODEL || (env.OPENAI_BASE_URL ? declaredModel : model)
-    return { kind: 'endpoint', url, model: name, ...keyOf(env.OPENAI_API_KEY), why: 'OPENAI_API_KEY is set' }
+    return {
+      kind: 'endpoint',
+      url,
+      model: name,
+      ...keyOf(env.OPENAI_API_KEY),
+      why: `${env.OPENAI_API_KEY ? 'OPENAI_API_KEY' : 'OPENAI_BASE_URL'} is set`,
+    }
   }
   if (surroundings.ollamaAnswers) return resolveOllama(api, model, surroundings)
   return {

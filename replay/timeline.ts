@@ -53,6 +53,24 @@ export interface ActorNode {
   /** In the order in which they were begun. */
   readonly effects: readonly EffectNode[]
   readonly takeovers: readonly Takeover[]
+  readonly signals: readonly Signal[]
+  /** Nothing is under way, and it has not ended: only a message goes on with it. */
+  readonly isWaiting: boolean
+}
+
+/** An event that somebody sent to an actor. */
+export interface Signal {
+  readonly name: string
+  readonly at: number
+  /** The actor did nothing about it: its state takes no such event. */
+  readonly isIgnored: boolean
+}
+
+export interface TimelineOptions {
+  /** Until when what is still under way counts, epoch ms; absent: until the last entry. */
+  readonly now?: number
+  /** Whether effects show what was asked and answered, as it stands in the record. */
+  readonly hasContent?: boolean
 }
 
 export interface EffectNode {
@@ -76,6 +94,10 @@ export interface EffectNode {
   readonly host?: string
   /** The actor that a delegation began. */
   readonly child?: ActorNode
+  /** What was asked; only with `hasContent`. */
+  readonly asked?: Json
+  /** What came back; only with `hasContent`. */
+  readonly answer?: Json
 }
 
 /** Another host carried on where the one before fell silent. */
@@ -88,16 +110,18 @@ export interface Takeover {
   readonly afterMs: number
 }
 
-export function buildTimeline(trace: LoadedTrace): TraceTree {
+export function buildTimeline(trace: LoadedTrace, options: TimelineOptions = {}): TraceTree {
   const actors = new Map(trace.actors.map((actor) => [actor.task, actor]))
-  const roots = trace.actors.filter(({ parent }) => parent === undefined).map((actor) => actorNode(actor, actors))
+  const roots = trace.actors.filter(({ parent }) => parent === undefined).map((actor) => actorNode(actor, actors, options))
   const known = roots.filter(({ entries }) => entries > 0)
   const startedAt = Math.min(...known.map((root) => root.startedAt))
-  const lastAt = Math.max(...trace.actors.flatMap(({ entries }) => entries.map(({ entry }) => entry.at)))
+  const state = statusOf(roots)
+  const lastEntryAt = Math.max(...trace.actors.flatMap(({ entries }) => entries.map(({ entry }) => entry.at)))
+  const lastAt = state === 'working' ? Math.max(lastEntryAt, options.now ?? 0) : lastEntryAt
   const isKnown = known.length > 0
   return {
     traceId: trace.traceId,
-    state: statusOf(roots),
+    state,
     startedAt: isKnown ? startedAt : 0,
     lastAt: isKnown ? lastAt : 0,
     ms: isKnown ? lastAt - startedAt : 0,
@@ -119,13 +143,13 @@ function statusOf(roots: readonly ActorNode[]): ActorStatus {
   return first ?? states.find((state) => state !== 'completed') ?? 'completed'
 }
 
-function actorNode(actor: RecordedActor, actors: ReadonlyMap<string, RecordedActor>): ActorNode {
+function actorNode(actor: RecordedActor, actors: ReadonlyMap<string, RecordedActor>, options: TimelineOptions): ActorNode {
   const entries = actor.entries.map(({ entry }) => entry)
-  const effects = effectsOf(actor, actors)
+  const effects = effectsOf(actor, actors, options)
   const outcome = entries.find((entry) => entry.outcome)?.outcome
   const startedAt = entries[0]?.at ?? 0
-  const lastAt = entries.at(-1)?.at ?? 0
-  const isWorking = actor.missing.every(({ kind }) => kind === 'outcome')
+  const isWorking = !outcome && actor.missing.every(({ kind }) => kind === 'outcome')
+  const lastAt = Math.max(entries.at(-1)?.at ?? 0, isWorking ? (options.now ?? 0) : 0)
   return {
     agent: actor.agent,
     task: actor.task,
@@ -139,10 +163,24 @@ function actorNode(actor: RecordedActor, actors: ReadonlyMap<string, RecordedAct
     entries: entries.length,
     effects,
     takeovers: takeoversOf(actor),
+    signals: signalsOf(entries),
+    isWaiting: isWorking && entries.length > 0 && effects.every((effect) => effect.state !== 'open'),
   }
 }
 
-function effectsOf(actor: RecordedActor, actors: ReadonlyMap<string, RecordedActor>): readonly EffectNode[] {
+function signalsOf(entries: readonly Entry[]): readonly Signal[] {
+  return entries.flatMap(({ input, at, state, commands, outcome }, n) => {
+    if (input.kind !== 'signal') return []
+    const isIgnored = !outcome && commands.length === 0 && state === entries[n - 1]?.state
+    return [{ name: input.name, at, isIgnored }]
+  })
+}
+
+function effectsOf(
+  actor: RecordedActor,
+  actors: ReadonlyMap<string, RecordedActor>,
+  options: TimelineOptions,
+): readonly EffectNode[] {
   const entries = actor.entries.map(({ entry }) => entry)
   const children = new Map(delegationsOf(actor).map(({ task }) => [task, actors.get(task)]))
   const hasEnded = entries.some((entry) => entry.outcome)
@@ -159,14 +197,20 @@ function effectsOf(actor: RecordedActor, actors: ReadonlyMap<string, RecordedAct
           effect: localSource(command.effect) === undefined ? command.effect : 'local',
           name: nameOf(command, answer),
           ...(answer ? answered(entry.at, answer) : unanswered(entry.at, isStopped)),
-          ...(child && { child: actorNode(child, actors) }),
+          ...(child && { child: actorNode(child, actors, options) }),
+          ...(options.hasContent && contentOf(command.input, answer)),
         },
       ]
     }),
   )
 }
 
-type Answer = Omit<EffectNode, 'id' | 'effect' | 'name' | 'child'>
+function contentOf(asked: Json, answer: Entry | undefined): Pick<EffectNode, 'asked' | 'answer'> {
+  if (answer?.input.kind === 'result') return { asked, answer: answer.input.value }
+  return answer?.input.kind === 'error' ? { asked, answer: answer.input.failure as unknown as Json } : { asked }
+}
+
+type Answer = Omit<EffectNode, 'id' | 'effect' | 'name' | 'child' | 'asked' | 'answer'>
 
 function unanswered(begunAt: number, isStopped: boolean): Answer {
   const state = isStopped ? 'stopped' : 'open'

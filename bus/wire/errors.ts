@@ -102,7 +102,7 @@ export const errorCodes = {
   unknown_agent: row(
     'terminal',
     'No agent of this name is declared.',
-    'Check the name against "kaos trace list" or your manifests.',
+    'Check the name against your manifests; "kaos up" reads them when it starts.',
   ),
   unknown_task: row('terminal', 'No task of this id is recorded.', 'List the tasks with "kaos task list".'),
   unknown_trace: row('terminal', 'No trace of this id is recorded.', 'List the traces with "kaos trace list".'),

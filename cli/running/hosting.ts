@@ -46,12 +46,8 @@ export async function host(options: HostingOptions): Promise<Hosting> {
   const machines = await loadMachines(system, isWanted)
   const crash = crashFromEnv(env)
 
-  // Before the agents: their first tasks want to know the tools.
-  const tools =
-    servers.length > 0
-      ? await (await import('./tool-serving.ts')).serveToolServers({ servers, bus, identity, log, env })
-      : undefined
-  const agents = system.agents
+  // All that can be wrong with a machine, before anything begins.
+  const runtimes = system.agents
     .filter(({ metadata, spec }) => isWanted(metadata.name) && !spec.external)
     .map((agent) => {
       const { name } = agent.metadata
@@ -61,10 +57,18 @@ export async function host(options: HostingOptions): Promise<Hosting> {
       const { catalog, subjects } = bus
       const shared = { agent, peers, subjects, client, clock: systemClock }
       const runtime = own ? ownRuntime({ ...shared, own, place }) : agentRuntime({ ...shared, machine, catalog, place: place! })
-      const announcing = announceAgent({ card: cardOf(agent), catalog: bus.catalog, log })
-      const service = serveAgent({ bus, agent: runtime, identity, clock: systemClock, log, crash })
-      return { announcing, service }
+      return { agent, runtime }
     })
+  // Before the agents: their first tasks want to know the tools.
+  const tools =
+    servers.length > 0
+      ? await (await import('./tool-serving.ts')).serveToolServers({ servers, bus, identity, log, env })
+      : undefined
+  const agents = runtimes.map(({ agent, runtime }) => {
+    const announcing = announceAgent({ card: cardOf(agent), catalog: bus.catalog, log })
+    const service = serveAgent({ bus, agent: runtime, identity, clock: systemClock, log, crash })
+    return { announcing, service }
+  })
 
   return {
     hostId: identity.id,

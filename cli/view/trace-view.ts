@@ -2,6 +2,7 @@
 import { styleText } from 'node:util'
 import type { Usage } from '../../bus/wire/entry.ts'
 import type { Failure } from '../../bus/wire/errors.ts'
+import type { Json } from '../../bus/wire/json.ts'
 import type { ActorNode, EffectNode, Takeover, TraceTree } from '../../replay/timeline.ts'
 import { redact } from '../../telemetry/redact.ts'
 import { printable, type Style, seconds } from './terminal.ts'
@@ -90,16 +91,23 @@ function actorRows(actor: ActorNode, asked: EffectNode | undefined, branch: stri
   }
   const nodes = [
     ...actor.effects.map((effect) => ({ at: effect.begunAt, effect })),
-    ...actor.takeovers.map((takeover) => ({ at: takeover.at, takeover })),
+    ...actor.takeovers.map((takeover) => ({ at: takeover.at, remark: takeoverText(takeover), style: 'yellow' as const })),
+    ...actor.signals.map((signal) => ({
+      at: signal.at,
+      remark: `signal ${printable(signal.name)}${signal.isIgnored ? ', which its state does not take' : ''}`,
+      style: signal.isIgnored ? ('yellow' as const) : ('dim' as const),
+    })),
+    ...(actor.isWaiting ? [{ at: lastAt, remark: 'waits for a signal', style: 'yellow' as const }] : []),
   ].sort((a, b) => a.at - b.at)
   return [
     own,
     ...nodes.flatMap((node, i) => {
       const isLast = i === nodes.length - 1
       const [here, under] = isLast ? [`${below}└─ `, `${below}   `] : [`${below}├─ `, `${below}│  `]
-      if ('takeover' in node) return [takeoverRow(node.takeover, here)]
+      if ('remark' in node) return [{ branch: here, label: node.remark, style: node.style, details: [] }]
       const { child } = node.effect
-      return child ? actorRows(child, node.effect, here, under, lastAt) : [effectRow(node.effect, here, lastAt)]
+      const rows = child ? actorRows(child, node.effect, here, under, lastAt) : [effectRow(node.effect, here, lastAt)]
+      return [rows[0]!, ...contentRows(node.effect, child ? `${under}│  ` : `${under}   `), ...rows.slice(1)]
     }),
   ]
 }
@@ -123,9 +131,20 @@ function effectRow(effect: EffectNode, branch: string, lastAt: number): Row {
   }
 }
 
-function takeoverRow({ from, to, afterMs }: Takeover, branch: string): Row {
+/** What was asked and answered, each on a line of its own, cut to the width. */
+function contentRows({ asked, answer }: EffectNode, branch: string): Row[] {
+  const row = (word: string, value: Json | undefined): Row[] =>
+    value === undefined ? [] : [{ branch, label: `${word} ${redact(printable(textOf(value)))}`, style: 'dim', details: [] }]
+  return [...row('asked   ', asked), ...row('answered', answer)]
+}
+
+function textOf(value: Json): string {
+  return typeof value === 'string' ? value : JSON.stringify(value)
+}
+
+function takeoverText({ from, to, afterMs }: Takeover): string {
   const before = from === '' ? '' : ` from ${from}`
-  return { branch, label: `↻ taken over by ${to}${before} after ${seconds(afterMs)}`, style: 'yellow', details: [] }
+  return `↻ taken over by ${to}${before} after ${seconds(afterMs)}`
 }
 
 /** Where in the trace it lay: `┄` asked for and waiting, `━` at work. */

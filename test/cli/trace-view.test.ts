@@ -11,7 +11,8 @@ function effect(kind: string, name: string, from: number, to: number, more: Part
 
 function actor(agent: string, from: number, to: number, more: Partial<ActorNode> = {}): ActorNode {
   const times = { startedAt: from, lastAt: to, ms: to - from, parkedMs: 0 }
-  return { agent, task: agent, state: 'completed', ...times, usage: usage(0), entries: 1, effects: [], takeovers: [], ...more }
+  const nothing = { effects: [], takeovers: [], signals: [], isWaiting: false }
+  return { agent, task: agent, state: 'completed', ...times, usage: usage(0), entries: 1, ...nothing, ...more }
 }
 
 function tree(root: ActorNode, more: Partial<TraceTree> = {}): TraceTree {
@@ -51,6 +52,27 @@ describe('a drawn trace', () => {
       '   ├─ model small           1.9 s     ┄┄┄┄┄┄━━━━     waited 4.1 s, 40 tokens, 2 attempts',
       '   ├─ ↻ taken over by h3f from h1 after 4.1 s',
       '   └─ tool search@web        0 ms              ━     ✖ tool_failed: no [2J luck',
+    ])
+  })
+
+  it('shows signals, the one that nobody took, what it waits for, and what was asked and answered', () => {
+    const waiting = actor('approval', 0, 3_000, {
+      state: 'working',
+      effects: [effect('tool', 'stock@store', 0, 10, { asked: { tool: 'stock' }, answer: 'three \u001b[2J left' })],
+      signals: [
+        { name: 'aprove', at: 1_000, isIgnored: true },
+        { name: 'note', at: 2_000, isIgnored: false },
+      ],
+      isWaiting: true,
+    })
+
+    expect(drawTrace(tree(waiting), { width: 80, color: false }).slice(2)).toEqual([
+      '├─ tool stock@store       10 ms',
+      '│     asked    {"tool":"stock"}',
+      '│     answered three  [2J left',
+      '├─ signal aprove, which its state does not take',
+      '├─ signal note',
+      '└─ waits for a signal',
     ])
   })
 

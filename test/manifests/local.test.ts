@@ -97,6 +97,13 @@ const cases: readonly Case[] = [
     key: 'sk-openai',
   },
   {
+    title: 'OPENAI_BASE_URL of a gateway that wants no key',
+    spec: hosted,
+    model: 'smollm2:135m',
+    env: { OPENAI_BASE_URL: 'http://gateway:4000/v1' },
+    found: { kind: 'endpoint', url: 'http://gateway:4000/v1', model: 'smollm2:135m', why: 'OPENAI_BASE_URL is set' },
+  },
+  {
     title: 'an Ollama of which nothing more is known',
     spec: hosted,
     model: 'smollm2:135m',

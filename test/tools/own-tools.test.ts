@@ -118,6 +118,11 @@ describe('a tool', () => {
       { description: 'x', input: z.object({ at: z.date() }), run },
       'input has a part that JSON Schema cannot say',
     ],
+    [
+      'a misspelt hint',
+      { description: 'x', input, run, readonlyHint: true },
+      'there is no field "readonlyHint"; there are: name, title, description, input, output, readOnlyHint',
+    ],
   ])('with %s is refused', (_title, definition, message) => {
     const define = () => defineTool(definition as Parameters<typeof defineTool>[0])
 

@@ -77,6 +77,7 @@ export interface OwnTool<Input = unknown, Result = unknown> {
   run(input: Input, context: ToolContext): Result
 }
 
+const FIELDS = ['name', 'title', 'description', 'input', 'output', 'readOnlyHint', 'idempotentHint', 'destructiveHint', 'run']
 const HINTS = ['readOnlyHint', 'idempotentHint', 'destructiveHint'] as const
 /** What every MCP client takes. */
 const TOOL_NAME = /^[A-Za-z0-9_.-]{1,128}$/
@@ -89,6 +90,9 @@ export function defineTool<
 >(definition: ToolDefinition<Input, Output, Result>): OwnTool<Input['_zod']['output'], Result> {
   if (typeof definition !== 'object' || definition === null) throw mistake(undefined, 'expected { description, input, run }')
   const { name, title, description, input, output, run } = definition
+  // A misspelt hint would decide what a crash repeats.
+  const unknown = Object.keys(definition).find((field) => !FIELDS.includes(field))
+  if (unknown !== undefined) throw mistake(name, `there is no field "${unknown}"; there are: ${FIELDS.join(', ')}`)
   if (name !== undefined && !isToolName(name))
     throw mistake(undefined, `name ${JSON.stringify(name)} is not of 1 to 128 letters, digits, "_", "." and "-"`)
   if (title !== undefined && typeof title !== 'string') throw mistake(name, 'title is no text')
