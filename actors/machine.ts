@@ -275,7 +275,8 @@ function checkChildren(before: Snapshot | undefined, after: Snapshot, commands: 
   for (const name of Object.keys(after.children)) {
     if (before && name in before.children) continue
     if (!commands.some((command) => command.kind === 'start' && command.as === name)) {
-      throw refused(`spawn() of "${name}" inside assign`, 'use enqueue.spawnChild or an invoke')
+      // Without its name: XState numbers it, and the next fold would fail with another text.
+      throw refused('spawn() inside assign', 'use enqueue.spawnChild or an invoke')
     }
   }
 }
@@ -287,7 +288,10 @@ function checkJson(before: Snapshot | undefined, after: Snapshot, commands: read
     jsonMistake(kept, 'context') ??
     jsonMistake(after.output, 'output') ??
     jsonMistake(commands.map(inputOf), 'input of an effect')
-  if (mistake !== undefined) throw refused(mistake, 'keep to plain objects, lists, texts, numbers, true, false and null')
+  if (mistake !== undefined) {
+    const instead = 'keep to plain objects, lists, texts, numbers, true, false and null'
+    throw new KaosError('machine_contract', `${mistake}, which no journal can hold; ${instead}`)
+  }
   checkSize(kept, 'context')
   checkSize(after.output, 'output')
   for (const command of commands) checkSize(inputOf(command), 'input of an effect')

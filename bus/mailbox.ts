@@ -206,11 +206,11 @@ class Pull {
     if (code === 100 || code === 0) return
     const owed = Number(message.headers!.get('Nats-Pending-Messages') || 0)
     this.asked = code === 408 && owed > 0 ? Math.max(0, this.asked - owed) : 0
-    // 503: no server has the consumer now; the timer asks again.
-    // 409: the consumer was deleted or has another leader, and only the next answer tells.
-    this.isBound = code !== 503 && code !== 409
     this.noteAnswer(code !== 503)
-    if (code !== 503) this.ask()
+    // 408 and 404: an idle consumer. 503: no server has it now. 409: it was deleted, has another leader or too many pulls, which may last:
+    // asked again at once it would be asked without end, so that the timer does.
+    this.isBound = code === 408 || code === 404
+    if (this.isBound) this.ask()
   }
 
   /** Says once that pulls go unanswered, and once that they are answered again. */

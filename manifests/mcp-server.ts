@@ -1,7 +1,7 @@
 /** The kind MCPServer: tools that agents may call. The one definition of its fields, defaults and bounds. */
 import { z } from 'zod'
 import { containerSchema, gatewayRouteSchema, podSpecSchema } from './container.ts'
-import { type Declared, type DeepReadonly, nameCharsMax, resourceSchema } from './metadata.ts'
+import { type Declared, nameCharsMax, resourceSchema } from './metadata.ts'
 import { withRules } from './rules.ts'
 import { telemetrySchema } from './telemetry.ts'
 import { checkParams } from './tool-runtime.ts'
@@ -33,5 +33,4 @@ export const mcpServerSpecSchema = withRules(
 
 export const mcpServerSchema = resourceSchema('MCPServer', nameCharsMax, mcpServerSpecSchema)
 
-export type McpServerSpec = DeepReadonly<z.output<typeof mcpServerSpecSchema>>
 export type McpServer = Declared<z.output<typeof mcpServerSchema>>

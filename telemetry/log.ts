@@ -6,14 +6,6 @@ export type { Logger }
 
 export const LOG_LEVELS = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARNING: 'warn', ERROR: 'error' } as const
 
-/** Fields that put a line beside its trace: `trace_id` and `span_id` are W3C ids in hex. */
-export interface LogFields {
-  readonly trace_id?: string
-  readonly span_id?: string
-  readonly agent?: string
-  readonly task?: string
-}
-
 /**
  * The level comes from LOG_LEVEL, else AGENT_LOG_LEVEL (TRACE, DEBUG, INFO, WARNING, ERROR; default INFO). Secrets are redacted in the
  * finished line, so that no field or nested error can carry one past.

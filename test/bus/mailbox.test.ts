@@ -1,0 +1,42 @@
+/** What a standing pull does with answers that are no mail. */
+import { AckPolicy, jetstreamManager } from '@nats-io/jetstream'
+import { connect } from '@nats-io/transport-node'
+import { expect, it } from 'vitest'
+import { openBus } from '../../bus/open.ts'
+import { streamNames, userParty } from '../../bus/wire/subjects.ts'
+import { silentLog } from '../../telemetry/log.ts'
+import { startTestBroker } from '../support/broker.ts'
+
+/** How often a pull looks after itself. */
+const TICK_MS = 300
+const PULLS = 4
+
+it('asks a consumer that has too many pulls again by its timer, not in a loop', async () => {
+  await using broker = await startTestBroker()
+  const connection = await connect({ servers: broker.url })
+  const manager = await jetstreamManager(connection)
+  const stream = streamNames.agentMail('default', 'busy')
+  await manager.streams.add({ name: stream, subjects: ['kaos.default.agent.busy.task'] })
+  await manager.consumers.add(stream, { durable_name: 'task', ack_policy: AckPolicy.Explicit, max_waiting: 1 })
+  const api = `$JS.API.CONSUMER.MSG.NEXT.${stream}.task`
+  connection.publish(api, JSON.stringify({ batch: 1, expires: 60e9 }), { reply: connection.subscribe('elsewhere').getSubject() })
+  const refusedAt: number[] = []
+  const refused = Promise.withResolvers<void>()
+  connection.subscribe(api, {
+    callback: () => {
+      if (refusedAt.push(performance.now()) === PULLS) refused.resolve()
+    },
+  })
+  await connection.flush()
+  const bus = await openBus(broker.settings, { namespace: 'default', as: userParty('test'), log: silentLog() })
+
+  const pulling = bus.mailbox.open({ kind: 'task', agent: 'busy' }, 1, () => {})
+  await refused.promise
+
+  // A timer never fires early. In a loop all of them would be there at once.
+  expect(refusedAt.at(-1)! - refusedAt[0]!).toBeGreaterThan((PULLS - 2) * TICK_MS)
+  expect(bus.state().unbound).toEqual(['agent busy task'])
+  await pulling.stop()
+  await bus.close()
+  await connection.close()
+})
