@@ -57,10 +57,12 @@ it('an answer of a later version waits for a host that knows it, and the task is
   expect(await untilSaid(WAITS)).toMatchObject({ subject, code: 'unsupported_version' })
   expect(await system.entries('boss', 'boss_k')).toEqual(before)
   // The call that nobody serves, and the answer.
+  await system.waitForQuiet(2)
   expect(await place.backlog()).toBe(2)
   expect(await place.deadLetters(agentParty('boss'))).toEqual([])
   await system.reply('boss', 'boss_k_1-0', { kind: 'result', value: 'of today' })
   expect(await system.waitForResult('boss', 'k')).toMatchObject({ state: 'completed', output: 'told of today' })
+  await system.waitForQuiet(2)
   expect(await place.backlog()).toBe(2)
 })
 
@@ -113,6 +115,7 @@ it('a journal that a newer host has written in is left to newer hosts, and its m
 
   expect(await untilSaid(WAITS)).toMatchObject({ code: 'unsupported_version' })
   expect(await place.deadLetters(agentParty('boss'))).toEqual([])
+  await system.waitForQuiet(2)
   expect(await place.backlog()).toBe(2)
   await expect(writer.bus.journal.read('boss', 'boss_k', 0)).rejects.toMatchObject({
     code: 'unsupported_version',
