@@ -1,10 +1,25 @@
-/** The log: pino, JSON on a pipe and readable on a terminal, always on stderr so that stdout stays the command's answer. */
+/**
+ * The log: pino, JSON on a pipe and readable on a terminal, always on stderr so that stdout stays the command's answer. The same lines go to
+ * telemetry, where that is on.
+ */
 import { destination, type Logger, pino } from 'pino'
 import { redact } from './redact.ts'
+import type { LogLine } from './telemetry.ts'
 
 export type { Logger }
 
 export const LOG_LEVELS = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARNING: 'warn', ERROR: 'error' } as const
+
+let tap: ((line: LogLine) => void) | undefined
+let isTelling = false
+
+/**
+ * Hands every line that any log of this process writes from now on to `take` as well, redacted. Undefined ends it. Lines that `take` itself
+ * causes go to stderr only.
+ */
+export function tapLogs(take: ((line: LogLine) => void) | undefined): void {
+  tap = take
+}
 
 /**
  * The level comes from LOG_LEVEL, else AGENT_LOG_LEVEL (TRACE, DEBUG, INFO, WARNING, ERROR; default INFO). Secrets are redacted in the
@@ -26,7 +41,13 @@ export async function createLog(
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: pino.stdSerializers.err },
     },
-    { write: (line: string) => void stream.write(redact(line)) },
+    {
+      write: (line: string) => {
+        const clean = redact(line)
+        stream.write(clean)
+        if (tap && !isTelling) tell(tap, clean)
+      },
+    },
   )
   if (!(wanted in LOG_LEVELS)) log.warn({ given: wanted, allowed: Object.keys(LOG_LEVELS) }, 'unknown log level, using INFO')
   return log
@@ -35,6 +56,15 @@ export async function createLog(
 /** For tests and for callers that have nothing to say. */
 export function silentLog(): Logger {
   return pino({ level: 'silent' })
+}
+
+function tell(take: (line: LogLine) => void, line: string): void {
+  isTelling = true
+  try {
+    take(JSON.parse(line) as LogLine)
+  } finally {
+    isTelling = false
+  }
 }
 
 async function prettyStream(colorize: boolean) {

@@ -1,0 +1,107 @@
+/** Spans of the user's own functions: the only ones that are ever open, and they end with their function. */
+import {
+  type Context,
+  context,
+  createContextKey,
+  createTraceState,
+  ROOT_CONTEXT,
+  type Span,
+  SpanStatusCode,
+  type Tracer,
+  trace,
+} from '@opentelemetry/api'
+import { EVENTS, KEYS, OPERATIONS } from '../names.ts'
+import { redact } from '../redact.ts'
+import type { SpanParent } from '../telemetry.ts'
+
+/** Below which span code runs, and whose service it is: spans that libraries begin find both here. */
+export interface Place {
+  readonly parent: SpanParent
+  readonly tracer: (name: string, version?: string) => Tracer
+}
+
+const PLACE = createContextKey('kaos place')
+
+export function placeOf(of: Context): Place | undefined {
+  return of.getValue(PLACE) as Place | undefined
+}
+
+/** Runs a function below a parent; what it sets off finds its place too. */
+export function runAt<T>(place: Place, run: () => T): T {
+  return context.with(contextAt(place), run)
+}
+
+/** Runs a function as a span. The span ends with it: when it returns or throws, or when the promise that it returns is settled. */
+export function runAsSpan<T>(name: string, place: Place, tracer: Tracer, run: () => T): T {
+  const active = context.active()
+  const outer = placeOf(active)?.parent.traceparent === place.parent.traceparent ? active : contextAt(place)
+  const span = tracer.startSpan(name, { attributes: { ...place.parent.attributes, [KEYS.op]: OPERATIONS.user } }, outer)
+  let result: T
+  try {
+    result = context.with(trace.setSpan(outer, span), run)
+  } catch (error) {
+    endFailed(span, error)
+    throw error
+  }
+  if (!(result instanceof Promise)) {
+    endWell(span)
+    return result
+  }
+  const told = result.then(
+    (value: unknown) => {
+      endWell(span)
+      return value
+    },
+    (error: unknown) => {
+      endFailed(span, error)
+      throw error
+    },
+  )
+  if (Object.getPrototypeOf(result) === Promise.prototype) return told as T
+  // A promise with methods of its own is handed on as it is; it reports its rejection itself.
+  told.catch(() => undefined)
+  return result
+}
+
+function contextAt(place: Place): Context {
+  const match = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(place.parent.traceparent)
+  const withPlace = ROOT_CONTEXT.setValue(PLACE, place)
+  if (!match) return withPlace
+  const [, traceId, spanId, flags] = match
+  const { tracestate } = place.parent
+  return trace.setSpanContext(withPlace, {
+    traceId: traceId!,
+    spanId: spanId!,
+    traceFlags: Number.parseInt(flags!, 16),
+    ...(tracestate && { traceState: createTraceState(tracestate) }),
+  })
+}
+
+function endWell(span: Span): void {
+  span.setStatus({ code: SpanStatusCode.OK })
+  span.end()
+}
+
+function endFailed(span: Span, error: unknown): void {
+  const { type, message, stack } = describe(error)
+  span.setAttribute(KEYS.errorType, type)
+  span.addEvent(EVENTS.exception, {
+    [KEYS.exceptionType]: type,
+    [KEYS.exceptionMessage]: message,
+    ...(stack && { 'exception.stacktrace': stack }),
+  })
+  span.setStatus({ code: SpanStatusCode.ERROR, message })
+  span.end()
+}
+
+/** Of whatever was thrown, also of an object whose properties throw. */
+function describe(error: unknown): { readonly type: string; readonly message: string; readonly stack?: string } {
+  try {
+    if (!(error instanceof Error)) return { type: typeof error, message: redact(String(error)) }
+    const { code } = error as { code?: unknown }
+    const type = typeof code === 'string' && code ? code : error.name
+    return { type, message: redact(error.message), ...(error.stack && { stack: redact(error.stack) }) }
+  } catch {
+    return { type: 'unknown', message: 'what was thrown cannot be shown' }
+  }
+}
