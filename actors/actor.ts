@@ -29,6 +29,8 @@ export interface Pending {
   readonly input: Json
   /** The entry that began it. */
   readonly n: number
+  /** When that was, epoch ms. */
+  readonly at: number
   /** The physical message that owns it. */
   readonly delivery: string
   readonly begun: BegunWith
@@ -47,6 +49,10 @@ export interface ActorState {
   endedAt: number
   /** What the last entry ended early, by a stop or with the actor: its addressees are told. */
   cut: readonly Pending[]
+  /** What the last entry answered. */
+  answered: Pending | undefined
+  /** What befell the actor and is told with its end; the first `HOST_LIMITS.marksMax`. */
+  readonly marks: Mark[]
   readonly pending: Map<EffectId, Pending>
   /** Which host last wrote an entry for a delivery, the latest last: of all that own something pending, and of some more. */
   readonly owners: Map<string, string>
@@ -58,12 +64,27 @@ export interface ActorState {
     readonly inputHash: string
     readonly at: number
     readonly title: string
+    /** Logical id of the message that began it. */
+    readonly cause: string
+    readonly session: string | undefined
   }
   readonly parent: { readonly agent: string; readonly effect: EffectId } | undefined
   readonly limits: Limits | undefined
   readonly path: readonly string[]
   readonly trace: TraceContext
 }
+
+/** Something that happened to an actor beside its effects. Times are epoch ms. */
+export type Mark =
+  | { readonly kind: 'takeover'; readonly at: number; readonly from: string; readonly to: string }
+  | {
+      readonly kind: 'delegation_failed'
+      readonly at: number
+      readonly effect: EffectId
+      readonly peer: string
+      readonly code: string
+    }
+  | { readonly kind: 'signal'; readonly at: number; readonly name: string }
 
 export class Actor {
   readonly agent: string
@@ -141,6 +162,8 @@ export function newState(entry: Entry): ActorState {
     endedBy: '',
     endedAt: 0,
     cut: [],
+    answered: undefined,
+    marks: [],
     pending: new Map(),
     owners: new Map(),
     signals: new Set(),
@@ -150,6 +173,8 @@ export function newState(entry: Entry): ActorState {
       inputHash: start ? startHash(start) : '',
       at: entry.at,
       title: titleOf(start?.input ?? null),
+      cause: entry.cause,
+      session: start?.session,
     },
     parent: start?.parent,
     limits: start?.limits,
@@ -161,10 +186,14 @@ export function newState(entry: Entry): ActorState {
 /** Takes one entry into the state. `entry` holds bodies, not references. */
 export function apply(task: TaskId, state: ActorState, entry: Entry, decision: Decision, writer: string, seal: string): void {
   const { input } = entry
+  const host = writer.split('.')[0]!
+  mark(state, entry, host)
   state.owners.delete(entry.delivery)
-  state.owners.set(entry.delivery, writer.split('.')[0]!)
+  state.owners.set(entry.delivery, host)
   if (input.kind === 'signal') state.signals.add(input.id)
+  state.answered = undefined
   if (input.kind === 'result' || input.kind === 'error') {
+    state.answered = state.pending.get(input.effect)
     state.pending.delete(input.effect)
     state.usage = addUsage(state.usage, input.usage)
   }
@@ -174,7 +203,8 @@ export function apply(task: TaskId, state: ActorState, entry: Entry, decision: D
     if (command.kind === 'start') {
       const id = effectId(task, entry.n, k)
       const { as, effect } = command
-      state.pending.set(id, { id, as, effect, input: command.input, n: entry.n, delivery: entry.delivery, begun: { ...begun } })
+      const { n, at, delivery } = entry
+      state.pending.set(id, { id, as, effect, input: command.input, n, at, delivery, begun: { ...begun } })
       if (isCall(effect)) begun.toolCalls++
     } else if (command.kind === 'stop') {
       for (const effect of state.pending.values()) {
@@ -198,6 +228,18 @@ export function apply(task: TaskId, state: ActorState, entry: Entry, decision: D
   state.n = entry.n + 1
   state.seal = seal
   forgetOwners(state)
+}
+
+/** Notes what an entry tells of the actor, before the entry is taken into the state. */
+function mark({ marks, owners, pending }: ActorState, { input, at, delivery }: Entry, host: string): void {
+  if (marks.length === HOST_LIMITS.marksMax) return
+  if (input.kind === 'resumed') marks.push({ kind: 'takeover', at, from: owners.get(delivery) ?? '', to: host })
+  if (input.kind === 'signal') marks.push({ kind: 'signal', at, name: input.name })
+  if (input.kind !== 'error') return
+  const effect = pending.get(input.effect)
+  if (effect?.effect !== 'delegate') return
+  const { peer } = effect.input as { readonly peer: string }
+  marks.push({ kind: 'delegation_failed', at, effect: effect.id, peer, code: input.failure.code })
 }
 
 /** Every answer by mail is a delivery, and every snapshot holds its owner: an actor that lives long would outgrow its journal. */
@@ -224,7 +266,7 @@ function isCall(effect: string): boolean {
 
 /** The whole actor as JSON. The entry that carries it carries the state before itself, so that reading it is the same fold as ever. */
 export function persistState(machine: Machine, state: ActorState): Json {
-  const { pending, owners, signals, snapshot, ...rest } = state
+  const { pending, owners, signals, snapshot, answered: _answered, ...rest } = state
   return {
     ...rest,
     outcome: state.outcome ?? null,
@@ -256,6 +298,9 @@ export function restoreState(machine: Machine, persisted: Json): ActorState {
   }
   return {
     ...rest,
+    // Snapshots of earlier versions have none.
+    marks: rest.marks ?? [],
+    answered: undefined,
     outcome: outcome ?? undefined,
     parent: parent ?? undefined,
     limits: limits ?? undefined,

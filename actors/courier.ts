@@ -1,9 +1,13 @@
 /** Carries out what entries ask for: runs local effects, sends messages, and tells the world how an actor is doing. Nothing here decides. */
 import type { Input, Work } from '../bus/wire/entry.ts'
 import { type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
+import { spanIdOf } from '../bus/wire/ids.ts'
+import { isObject } from '../bus/wire/json.ts'
 import { MESSAGE_LIMITS, TASK_LIMITS } from '../bus/wire/limits.ts'
 import type { Mail, Outgoing } from '../bus/wire/message.ts'
 import { partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
+import { formatTraceparent } from '../bus/wire/trace.ts'
+import { noService, type SpanParent } from '../telemetry/telemetry.ts'
 import type { Actor, Pending } from './actor.ts'
 import type { Effect, EffectCall, LocalEffect } from './effects/effect.ts'
 import { conclusion, workingRecord } from './outbox.ts'
@@ -42,27 +46,36 @@ export class Courier {
   }
 
   private runHere(actor: Actor, effect: Pending, source: LocalEffect | undefined): Run {
-    const { clock, bus } = this.options
+    const { clock, bus, telemetry = noService } = this.options
     const startedAt = clock.now()
     const subject = this.subjects.progress(actor.state!.trace.traceId, actor.agent, actor.task)
     const tell = (event: object) =>
       bus.progress.tell(subject, { ...event, agent: actor.agent, task: actor.task, effect: effect.id })
-    const work = (attempts: number): Work => ({ startedAt, endedAt: clock.now(), attempts, host: this.options.identity.id })
+    const work = (attempts: number, seen?: Partial<Work>): Work => ({
+      startedAt,
+      endedAt: clock.now(),
+      attempts,
+      host: this.options.identity.id,
+      ...(source?.address && { address: source.address }),
+      ...seen,
+    })
     return async (signal) => {
       await this.options.crash('effect-in-flight', actor.task)
       let input: Input
       try {
         if (!source) throw new KaosError('machine_contract', `agent "${actor.agent}" has no effect "${effect.effect}"`)
-        const answer = await source.run({ ...this.callOf(actor, effect), signal, tell })
+        const call = { ...this.callOf(actor, effect), signal, tell }
+        const answer = await telemetry.within(spanOf(call), () => source.run(call))
         input = {
           kind: 'result',
           effect: effect.id,
           value: answer.value,
           ...(answer.usage && { usage: answer.usage }),
-          work: work(answer.attempts ?? 1),
+          work: work(answer.attempts ?? 1, answer.seen),
         }
       } catch (error) {
-        input = { kind: 'error', effect: effect.id, failure: toFailure(error), work: work(1) }
+        const failure = toFailure(error)
+        input = { kind: 'error', effect: effect.id, failure, work: work(attemptsOf(failure)) }
       }
       return { id: effect.id, input, local: true }
     }
@@ -71,6 +84,7 @@ export class Courier {
   /** Sends the message of an effect that is answered by mail. */
   async send(actor: Actor, message: Outgoing): Promise<void> {
     await this.options.bus.post.send(message)
+    this.options.telemetry?.counts.sent()
     await this.options.crash('after-send', actor.task)
   }
 
@@ -120,6 +134,17 @@ export class Courier {
     const { id, input, begun } = effect
     return { id, agent: actor.agent, task: actor.task, input, trace, limits, path, begun }
   }
+}
+
+/** Of an effect that counts its attempts. */
+function attemptsOf({ details }: Failure): number {
+  return isObject(details) && typeof details.attempts === 'number' ? details.attempts : 1
+}
+
+/** Where spans of libraries stand that work for an effect, such as those of HTTP requests. */
+function spanOf({ id, trace }: EffectCall): SpanParent {
+  const { traceId, flags, tracestate } = trace
+  return { traceparent: formatTraceparent(traceId, spanIdOf(traceId, id), flags), tracestate }
 }
 
 /** The answer to an effect that may not be sent, or that no stream would take. */

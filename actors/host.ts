@@ -7,11 +7,16 @@ import { entryId, parseEffectId } from '../bus/wire/ids.ts'
 import { DELIVERY_LIMITS, HOST_LIMITS } from '../bus/wire/limits.ts'
 import type { Mail } from '../bus/wire/message.ts'
 import { agentParty, partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
+import { logFields, type TraceContext } from '../bus/wire/trace.ts'
+import { OPERATIONS, spanName } from '../telemetry/names.ts'
+import { noService, type ServiceTelemetry } from '../telemetry/telemetry.ts'
 import { Actor, type ActorState, apply, decide, newState, type Pending, startHash } from './actor.ts'
 import { Courier } from './courier.ts'
 import { actorSpan, progressOf } from './outbox.ts'
 import { type Draft, encode, fold, noteStored } from './record.ts'
 import type { AgentRuntime, HostOptions } from './runtime.ts'
+import { rootAttributes } from './spans.ts'
+import { Telling } from './telling.ts'
 import type { CrashPoint } from './turn/crash.ts'
 import type { Cause } from './turn/running.ts'
 
@@ -20,6 +25,8 @@ export class Host {
   readonly agent: AgentRuntime
   readonly courier: Courier
   readonly options: HostOptions
+  private readonly telemetry: ServiceTelemetry
+  private readonly telling: Telling
   private readonly actors: LRUCache<string, Actor>
   private readonly pinned = new Map<string, Actor>()
   /** When mail was first met here whose task, effect or body is not there, by delivery. */
@@ -30,6 +37,9 @@ export class Host {
     this.agent = options.agent
     this.courier = new Courier(options)
     this.subjects = subjectsOf(options.bus.namespace)
+    this.telemetry = options.telemetry ?? noService
+    const { name: agent, traceBoundary = 'task' } = options.agent
+    this.telling = new Telling(this.telemetry, { agent, subjects: this.subjects, traceBoundary })
     this.actors = new LRUCache({
       max: HOST_LIMITS.actorsCachedMax,
       maxSize: HOST_LIMITS.actorBytesCachedMax,
@@ -153,11 +163,13 @@ export class Host {
       await this.reload(actor)
       return 'lost'
     }
+    this.telemetry.counts.appended(performance.now() - begunAt)
     await this.at('after-append', actor)
     const state = actor.state ?? newState(draft as Entry)
     apply(actor.task, state, draft as Entry, decision, writer, encoded.seal)
     actor.state = state
     noteStored(actor, sequence, encoded.text, encoded.bodies, encoded.hasSnapshot)
+    this.telling.note(actor.task, state, draft as Entry)
     bus.progress.tell(this.subjects.progress(state.trace.traceId, actor.agent, actor.task), progressOf(draft, actor, this.id))
     this.note(actor, draft)
     if (performance.now() - begunAt > DELIVERY_LIMITS.ackWaitMs / 3) {
@@ -193,7 +205,9 @@ export class Host {
       input: cause.input,
       commands: decision.commands,
       ...(decision.outcome && { outcome: decision.outcome }),
-      ...((n === 0 || (!cause.local && cause.input.kind !== 'resumed')) && { trace: mail.trace }),
+      ...((n === 0 || (!cause.local && cause.input.kind !== 'resumed')) && {
+        trace: n === 0 ? this.rootTrace(mail) : mail.trace,
+      }),
       machine: machine.id,
     }
     const wantsSnapshot = n > 0 && n % HOST_LIMITS.snapshotEvery === 0 && !decision.outcome
@@ -233,17 +247,63 @@ export class Host {
       )
       if (stood === 'overtaken') return false
       if (stood === 'lost') continue
-      this.options.log.info(
-        { agent: actor.agent, task: actor.task, trace_id: state!.trace.traceId, from: owner, effects: mine.length },
-        'took over a task',
-      )
+      this.telemetry.counts.takenOver()
+      this.options.log.info({ ...this.placeOf(actor), from: owner, effects: mine.length }, 'took over a task')
       return true
     }
+  }
+
+  /** Records what a delivery led to, just before it is acked. */
+  async tell(actor: Actor, delivery: string, isAgain: boolean): Promise<void> {
+    const { bus, log } = this.options
+    await this.telling.tell(actor, delivery, isAgain, { bus, hostId: this.id, log, machine: this.agent.machine })
+  }
+
+  /** The answer to another host that asks whether this one has told of a delivery. */
+  hasTold(question: string): boolean {
+    return this.telling.hasTold(question)
+  }
+
+  /** A delivery that is not acked here. */
+  untell(delivery: string): void {
+    this.telling.drop(delivery)
+  }
+
+  /** What this process has to do with actors now. */
+  load(): { readonly active: number; readonly parked: number } {
+    let parked = 0
+    for (const task of this.actors.keys()) if (!this.pinned.has(task)) parked++
+    return { active: this.pinned.size, parked }
   }
 
   /** A named instant at which a test may kill this process. */
   at(point: Parameters<CrashPoint>[0], actor: { readonly task: string }): Promise<void> | undefined {
     return this.options.crash(point, actor.task)
+  }
+
+  /** Where no caller decided whether the trace is exported, the sampler does, once and for the whole tree. */
+  private rootTrace({
+    trace,
+    task,
+    id,
+    from,
+    start,
+  }: Mail & { readonly start?: { readonly session?: string | undefined } }): TraceContext {
+    if (trace.parentSpanId !== undefined) return trace
+    const origin = { from, delivery: '', inputHash: '', at: 0, title: '', cause: id, session: start?.session }
+    const flags = this.telemetry.rootFlags({
+      traceId: trace.traceId,
+      name: spanName(OPERATIONS.agent, this.agent.name, this.telemetry.naming),
+      kind: 'consumer',
+      attributes: rootAttributes({ agent: this.agent.name, subjects: this.subjects }, task, { origin, parent: undefined }),
+    })
+    return flags === trace.flags ? trace : { ...trace, flags }
+  }
+
+  /** What a line of the log says of an actor. */
+  private placeOf({ agent, task, state }: Actor) {
+    const { trace } = state!
+    return { agent, task, ...logFields(trace, actorSpan(trace, task)) }
   }
 
   private async reload(actor: Actor): Promise<void> {
@@ -263,10 +323,9 @@ export class Host {
     }
     if (!isNew || !actor.state) return
     const ms = Math.round(performance.now() - begunAt)
-    const fields = { agent: actor.agent, task: actor.task, trace_id: actor.state.trace.traceId }
     const { n } = actor.state
     this.options.log[ms > HOST_LIMITS.activationMs ? 'info' : 'debug'](
-      { ...fields, ms, entries: n, read: stored.length },
+      { ...this.placeOf(actor), ms, entries: n, read: stored.length },
       'read a task from its journal',
     )
   }
@@ -276,7 +335,7 @@ export class Host {
     if (entry.n > 0 && !entry.outcome) return
     const { log } = this.options
     const { trace, origin, usage } = actor.state!
-    const fields = { agent: actor.agent, task: actor.task, trace_id: trace.traceId, span_id: actorSpan(trace, actor.task) }
+    const fields = this.placeOf(actor)
     if (entry.n === 0)
       log.debug(
         { ...fields, from: partyText(origin.from), ...(trace.refused && { refusedTraceparent: trace.refused }) },
@@ -308,7 +367,7 @@ export class Host {
   private isFromAddressee(effect: Pending, mail: Mail): boolean {
     if (this.courier.isFromAddressee(effect, mail)) return true
     this.options.log.warn(
-      { agent: mail.agent, task: mail.task, effect: effect.id, from: partyText(mail.from) },
+      { agent: mail.agent, task: mail.task, trace_id: mail.trace.traceId, effect: effect.id, from: partyText(mail.from) },
       'refused a reply from a stranger',
     )
     return false

@@ -5,7 +5,7 @@ import { KaosError } from '../bus/wire/errors.ts'
 import { entryId } from '../bus/wire/ids.ts'
 import { canonicalText, hashOf, type Json } from '../bus/wire/json.ts'
 import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
-import { type Actor, apply, decide, newState, persistState, restoreState } from './actor.ts'
+import { type Actor, type ActorState, apply, decide, newState, persistState, restoreState } from './actor.ts'
 import { comparable, type Decision, type Machine } from './machine.ts'
 
 /** An entry as it is decided: with bodies, and without what only its text has. */
@@ -70,13 +70,14 @@ export function encode(actor: Actor, draft: Draft, decision: Decision, snapshotB
 
 /**
  * Folds stored entries into the actor and proves each: number, seal, commands, state. Throws `journal_gap`, `journal_damaged`,
- * `body_missing` or `machine_changed`; the actor is then of no use and must be forgotten.
+ * `body_missing` or `machine_changed`; the actor is then of no use and must be forgotten. `onEntry` is told each with the state after it.
  */
 export async function fold(
   actor: Actor,
   machine: Machine,
   stored: readonly { readonly text: string; readonly writer: string; readonly sequence: number }[],
   readBlob: (sha: string) => Promise<string>,
+  onEntry?: (entry: Entry, state: ActorState) => void,
 ): Promise<void> {
   for (const { text, writer, sequence } of stored) {
     const where = `entry ${actor.state?.n ?? 0} of task "${actor.task}"`
@@ -96,6 +97,7 @@ export async function fold(
     }
     apply(actor.task, state, decoded.entry, decision, writer, seal)
     actor.state = state
+    onEntry?.(decoded.entry, state)
     noteStored(actor, sequence, text, decoded.bodies, decoded.snapshot !== undefined)
   }
 }

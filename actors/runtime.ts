@@ -1,7 +1,9 @@
 /** What a process that hosts agents is given: the agent as it runs here, who the process is, and the bus. */
 import type { Bus, Clock } from '../bus/contracts.ts'
 import type { Json } from '../bus/wire/json.ts'
+import type { TraceBoundary } from '../manifests/telemetry.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { ServiceTelemetry } from '../telemetry/telemetry.ts'
 import type { Effect } from './effects/effect.ts'
 import type { Machine } from './machine.ts'
 import type { CrashPoint } from './turn/crash.ts'
@@ -15,6 +17,8 @@ export interface AgentRuntime {
   definition(): Promise<Json>
   /** The definition of a task whose tool lists never came: the machine turns it into a typed failure. */
   withoutTools(failure: { readonly code: string; readonly message: string }): Json
+  /** Where its spans end, as `spec.telemetry.traceBoundary` says; absent: with the task. */
+  readonly traceBoundary?: TraceBoundary
 }
 
 /** Who this process is. A host id is new at every start. */
@@ -31,4 +35,6 @@ export interface HostOptions {
   readonly clock: Clock
   readonly log: Logger
   readonly crash: CrashPoint
+  /** Absent: off. */
+  readonly telemetry?: ServiceTelemetry
 }

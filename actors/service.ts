@@ -1,5 +1,5 @@
 /** Serves one agent in this process: pulls its mail, takes a turn for each message, and says what becomes of mail that cannot be processed. */
-import type { Delivery, Subscription } from '../bus/contracts.ts'
+import type { Delivery, MailSubscription } from '../bus/contracts.ts'
 import { NO_USAGE } from '../bus/wire/entry.ts'
 import { type ErrorCode, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
 import { DELIVERY_LIMITS, STREAM_LIMITS } from '../bus/wire/limits.ts'
@@ -14,9 +14,10 @@ import {
   type ReplyBody,
 } from '../bus/wire/message.ts'
 import { agentParty, parseMailSubject, partyText } from '../bus/wire/subjects.ts'
-import { readTrace } from '../bus/wire/trace.ts'
+import { logFields, readTrace } from '../bus/wire/trace.ts'
+import { noService } from '../telemetry/telemetry.ts'
 import { Host } from './host.ts'
-import { deadLetter, refusalReply, resultMessage } from './outbox.ts'
+import { actorSpan, deadLetter, refusalReply, resultMessage } from './outbox.ts'
 import type { HostOptions } from './runtime.ts'
 import { takeTurn } from './turn/turn.ts'
 
@@ -26,27 +27,34 @@ export interface AgentService {
 }
 
 export function serveAgent(options: HostOptions & { readonly mailSlots?: number; readonly taskSlots?: number }): AgentService {
-  const { bus, agent, identity } = options
+  const { bus, agent, identity, telemetry = noService } = options
+  const { counts } = telemetry
   const host = new Host(options)
   const party = agentParty(agent.name)
   const turns = new Set<Promise<void>>()
   const receive = (delivery: Delivery) => {
-    const turn = work(delivery, host, options).finally(() => turns.delete(turn))
+    counts.consumed(delivery.count)
+    const begunAt = performance.now()
+    const turn = work(delivery, host, options).finally(() => {
+      counts.processed(performance.now() - begunAt)
+      turns.delete(turn)
+    })
     turns.add(turn)
   }
-  const subscriptions: Subscription[] = [
-    bus.liveness.serve(party, identity.id, (delivery) => bus.mailbox.holds(party, delivery)),
+  const holds = (asked: string) => bus.mailbox.holds(party, asked) || host.hasTold(asked)
+  const liveness = bus.liveness.serve(party, identity.id, holds)
+  const pulls: readonly MailSubscription[] = [
     // Two pulls with slots of their own, mail more than tasks: work under way goes before new work.
     bus.mailbox.open({ kind: 'mail', agent: agent.name }, options.mailSlots ?? DELIVERY_LIMITS.mailSlots, receive),
     bus.mailbox.open({ kind: 'task', agent: agent.name }, options.taskSlots ?? DELIVERY_LIMITS.taskSlots, receive),
   ]
+  counts.observe(() => ({ ...host.load(), backlog: pulls.reduce((sum, pull) => sum + pull.backlog(), 0) }))
   return {
     async stop(graceMs) {
-      const [liveness, ...pulls] = subscriptions
       await Promise.all(pulls.map((pull) => pull.stop()))
       const deadline = new Promise<void>((resolve) => setTimeout(resolve, graceMs).unref())
       await Promise.race([Promise.allSettled(turns), deadline])
-      await liveness!.stop()
+      await liveness.stop()
     },
   }
 }
@@ -69,7 +77,7 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
 
   async function judge(error: unknown): Promise<void> {
     const { message } = delivery
-    const known = mail && { task: mail.task, trace_id: mail.trace.traceId }
+    const known = mail && { task: mail.task, ...logFields(mail.trace, actorSpan(mail.trace, mail.task)) }
     const fields = { agent: agent.name, ...known, subject: message.subject, delivery: message.delivery, count: delivery.count }
     if (isRetryable(error)) {
       const { code, retryAfterMs } = error as KaosError

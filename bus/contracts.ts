@@ -68,7 +68,7 @@ export interface Mailbox {
    * Takes messages while fewer than `slots` are in hand, and tells the broker every second that they are still worked on. A message that is
    * delivered again while it is in hand replaces its handle and is not announced twice. `receive` must not throw.
    */
-  open(consumer: MailConsumer, slots: number, receive: (delivery: Delivery) => void): Subscription
+  open(consumer: MailConsumer, slots: number, receive: (delivery: Delivery) => void): MailSubscription
   /** Whether this process holds a physical message now. */
   holds(party: Party, delivery: string): boolean
 }
@@ -80,6 +80,11 @@ export type MailConsumer =
 export interface Subscription {
   /** Takes nothing new; what is in hand stays in hand. */
   stop(): Promise<void>
+}
+
+export interface MailSubscription extends Subscription {
+  /** Messages of this consumer that are not acked: in hand here, and waiting as the broker last said. */
+  backlog(): number
 }
 
 export interface Liveness {

@@ -52,7 +52,7 @@ export function createMailbox(
         log,
       })
       pulls.add(pull)
-      return { stop: () => pull.stop() }
+      return { stop: () => pull.stop(), backlog: () => pull.backlog }
     },
     holds(party, delivery) {
       for (const pull of pulls) if (partyText(pull.party) === partyText(party) && pull.holds(delivery)) return true
@@ -112,6 +112,8 @@ class Pull {
   private asked = 0
   private askedAt = 0
   private isAnswered = true
+  /** Messages that wait, as the broker said with the last one. */
+  private pending = 0
   /** The broker has answered for this consumer since the connection was made. */
   private isBound = false
   private isStopped = false
@@ -148,6 +150,10 @@ class Pull {
     return !this.isBound && !this.isStopped
   }
 
+  get backlog(): number {
+    return this.held.size + this.pending
+  }
+
   holds(delivery: string): boolean {
     return this.held.has(delivery)
   }
@@ -182,6 +188,7 @@ class Pull {
     this.isBound = true
     this.asked = Math.max(0, this.asked - 1)
     const info = parseAck(message.reply)
+    this.pending = info.pending
     const inHand = this.held.get(info.delivery)
     if (inHand) {
       inHand.replace(message.reply, info.count)
@@ -210,6 +217,7 @@ class Pull {
     // 408 and 404: an idle consumer. 503: no server has it now. 409: it was deleted, has another leader or too many pulls, which may last:
     // asked again at once it would be asked without end, so that the timer does.
     this.isBound = code === 408 || code === 404
+    if (this.isBound) this.pending = 0
     if (this.isBound) this.ask()
   }
 
@@ -280,6 +288,7 @@ class HeldMessage implements Delivery {
 }
 
 interface AckInfo {
+  readonly pending: number
   readonly count: number
   readonly delivery: string
   readonly sentAt: number
@@ -289,8 +298,13 @@ interface AckInfo {
 function parseAck(reply: string): AckInfo {
   const tokens = reply.split('.')
   const offset = tokens.length > 9 ? 2 : 0
-  const [count, sequence, , timestamp] = tokens.slice(4 + offset)
-  return { count: Number(count), delivery: `${sequence}-${timestamp}`, sentAt: Math.floor(Number(timestamp) / 1e6) }
+  const [count, sequence, , timestamp, pending] = tokens.slice(4 + offset)
+  return {
+    count: Number(count),
+    delivery: `${sequence}-${timestamp}`,
+    sentAt: Math.floor(Number(timestamp) / 1e6),
+    pending: Number(pending) || 0,
+  }
 }
 
 function toIncoming(message: Msg, info: AckInfo): Incoming {

@@ -14,10 +14,10 @@ import type {
   Liveness,
   Mailbox,
   MailConsumer,
+  MailSubscription,
   Post,
   Progress,
   Stored,
-  Subscription,
 } from './contracts.ts'
 import { withoutOverflow } from './publish/overflow.ts'
 import type { AgentCard, ToolList } from './wire/catalog.ts'
@@ -81,6 +81,11 @@ export class MemoryBroker {
 
   connect(): MemoryBus {
     return new MemoryBus(this)
+  }
+
+  /** Messages of one queue that are waiting or in hand. */
+  waiting(key: string): number {
+    return this.queues.get(key)?.length ?? 0
   }
 
   /** Messages that are waiting or in hand, over all queues. */
@@ -352,7 +357,12 @@ export class MemoryBus implements Bus {
     if (this.isDead) return new Promise(() => {})
   }
 
-  private consume(broker: MemoryBroker, mail: MailConsumer, slots: number, receive: (delivery: Delivery) => void): Subscription {
+  private consume(
+    broker: MemoryBroker,
+    mail: MailConsumer,
+    slots: number,
+    receive: (delivery: Delivery) => void,
+  ): MailSubscription {
     const key = `${mail.kind}.${mail.kind === 'call' ? mail.tool : mail.agent}`
     const consumer: Consumer = { bus: this, slots, held: new Map(), receive, stopped: false }
     this.consumers.set(key, consumer)
@@ -361,6 +371,7 @@ export class MemoryBus implements Bus {
       stop: async () => {
         consumer.stopped = true
       },
+      backlog: () => broker.waiting(key),
     }
   }
 

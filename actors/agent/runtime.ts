@@ -5,6 +5,7 @@ import { KaosError } from '../../bus/wire/errors.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import type { Subjects } from '../../bus/wire/subjects.ts'
 import type { Agent } from '../../manifests/agent.ts'
+import type { TraceBoundary } from '../../manifests/telemetry.ts'
 import { delegateEffect } from '../effects/delegation.ts'
 import type { ModelClient } from '../effects/endpoint.ts'
 import { type ModelPlace, modelEffect } from '../effects/model.ts'
@@ -61,6 +62,11 @@ export async function definitionOf(
   return defineAgent(declaredBy(agent, peers), servers)
 }
 
+/** Where the spans of an agent end. */
+export function traceBoundaryOf({ spec }: Agent): TraceBoundary {
+  return (spec.telemetry ?? spec.config.telemetry)?.traceBoundary ?? 'task'
+}
+
 export function agentRuntime(options: {
   readonly agent: Agent
   readonly peers: readonly Peer[]
@@ -78,5 +84,6 @@ export function agentRuntime(options: {
     effects: { model: modelEffect(client, place, clock), tool: toolEffect(subjects), delegate: delegateEffect(subjects) },
     definition: async (): Promise<Json> => asJson(await definitionOf(agent, peers, catalog)),
     withoutTools: (failure) => asJson({ ...defineAgent(declaredBy(agent, peers), []), failure }),
+    traceBoundary: traceBoundaryOf(agent),
   }
 }

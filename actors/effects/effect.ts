@@ -1,5 +1,5 @@
 /** What an effect is: work in the world that a machine asked for. */
-import type { Limits, Usage } from '../../bus/wire/entry.ts'
+import type { Limits, Usage, Work } from '../../bus/wire/entry.ts'
 import type { EffectId } from '../../bus/wire/ids.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import type { Outgoing } from '../../bus/wire/message.ts'
@@ -35,10 +35,14 @@ export interface BegunWith {
  */
 export interface LocalEffect {
   readonly kind: 'local'
+  /** "host:port" of what it asks; absent where it asks nobody. */
+  readonly address?: string | undefined
   run(call: EffectCall & { readonly signal: AbortSignal; readonly tell: (event: object) => void }): Promise<{
     readonly value: Json
     readonly usage?: Usage
     readonly attempts?: number
+    /** For the span alone; the machine never sees it. */
+    readonly seen?: Pick<Work, 'responseId' | 'firstChunkMs'>
   }>
 }
 

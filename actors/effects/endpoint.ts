@@ -9,6 +9,7 @@
 import { Agent } from 'undici'
 import { KaosError } from '../../bus/wire/errors.ts'
 import type { JsonObject } from '../../bus/wire/json.ts'
+import { allowedBaggage } from '../../bus/wire/trace.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { redact } from '../../telemetry/redact.ts'
 import { AttemptFailed, type ChatAnswer, type ChatRequest, refusesTools } from './chat.ts'
@@ -34,6 +35,8 @@ export interface ModelCall {
   readonly idempotencyKey: string
   readonly traceparent: string
   readonly tracestate?: string | undefined
+  /** Of the task, as it came: what of it leaves, the client's `baggageKeys` say. */
+  readonly baggage?: string | undefined
   /** For all attempts together, waits included. */
   readonly timeoutMs: number
   readonly signal: AbortSignal
@@ -64,9 +67,12 @@ export interface ModelClientOptions {
   /** Wait before the second attempt, twice that before the third, each plus up to `backoffMs` by chance. Default 250. */
   readonly backoffMs?: number | undefined
   readonly random?: (() => number) | undefined
+  /** Which baggage models are sent, by key. Default none. */
+  readonly baggageKeys?: readonly string[] | undefined
 }
 
-export function createModelClient({ log, backoffMs = BACKOFF_MS, random = Math.random }: ModelClientOptions = {}): ModelClient {
+export function createModelClient(options: ModelClientOptions = {}): ModelClient {
+  const { log, backoffMs = BACKOFF_MS, random = Math.random, baggageKeys = [] } = options
   const open = new Set<Limit>()
   let isClosed = false
   const agent = new Agent({
@@ -83,6 +89,7 @@ export function createModelClient({ log, backoffMs = BACKOFF_MS, random = Math.r
   async function complete(call: ModelCall): Promise<ModelAnswer> {
     if (call.signal.aborted || isClosed) throw aborted(call)
     const ask = requestOf(call)
+    const baggage = allowedBaggage(call.baggage, baggageKeys)
     const onText = call.onText && harmless(call.onText, log)
     const limit = new Limit(call)
     open.add(limit)
@@ -90,7 +97,7 @@ export function createModelClient({ log, backoffMs = BACKOFF_MS, random = Math.r
       for (let attempt = 1; ; attempt++) {
         const exchange = new Exchange(onText)
         limit.begin(attempt, (error) => exchange.stop(error))
-        agent.dispatch({ ...ask, headers: headersOf(call) }, exchange)
+        agent.dispatch({ ...ask, headers: headersOf(call, baggage) }, exchange)
         try {
           const answer = await exchange.answer
           exchange.letGo()
@@ -189,7 +196,7 @@ function requestOf(call: ModelCall) {
   } as const
 }
 
-function headersOf(call: ModelCall): string[] {
+function headersOf(call: ModelCall, baggage: string | undefined): string[] {
   const key = keyOf(call)
   const headers = [
     'content-type',
@@ -201,6 +208,7 @@ function headersOf(call: ModelCall): string[] {
   ]
   headers.push('idempotency-key', call.idempotencyKey, 'traceparent', call.traceparent)
   if (call.tracestate) headers.push('tracestate', call.tracestate)
+  if (baggage) headers.push('baggage', baggage)
   if (key !== '') headers.push('authorization', `Bearer ${key}`)
   return headers
 }

@@ -17,12 +17,17 @@ export interface ModelPlace {
   readonly apiKey?: (() => string | undefined) | undefined
 }
 
+/** Longer ids of an answer are cut: they stand in the journal. */
+const RESPONSE_ID_CHARS_MAX = 128
+
 /** Text goes to people who watch in pieces of about this age, not token by token. */
 const TELL_EVERY_MS = 50
 
 export function modelEffect(client: ModelClient, place: ModelPlace, clock: Clock): LocalEffect {
+  const address = addressOf(place.url)
   return {
     kind: 'local',
+    ...(address && { address }),
     async run({ id, input, trace, signal, tell }) {
       const { request, timeoutSeconds = MODEL_TIMEOUT_SECONDS, deadlineAt } = input as unknown as ModelInput
       const leftMs = deadlineAt === undefined ? Number.POSITIVE_INFINITY : deadlineAt - clock.now()
@@ -36,6 +41,7 @@ export function modelEffect(client: ModelClient, place: ModelPlace, clock: Clock
         idempotencyKey: id,
         traceparent: formatTraceparent(trace.traceId, spanIdOf(trace.traceId, id), trace.flags),
         ...(trace.tracestate && { tracestate: trace.tracestate }),
+        ...(trace.baggage && { baggage: trace.baggage }),
         timeoutMs: Math.min(timeoutSeconds * 1_000, leftMs),
         signal,
         onText(delta) {
@@ -57,7 +63,18 @@ export function modelEffect(client: ModelClient, place: ModelPlace, clock: Clock
         value: value as unknown as Json,
         usage: { ...answer.usage, modelCalls: 1, toolCalls: 0 },
         attempts: answer.attempts,
+        seen: {
+          ...(answer.id && { responseId: answer.id.slice(0, RESPONSE_ID_CHARS_MAX) }),
+          firstChunkMs: Math.round(answer.firstTokenMs),
+        },
       }
     },
   }
+}
+
+/** "host:port", the port also where the URL leaves it out; undefined for what is no URL. */
+function addressOf(text: string): string | undefined {
+  const url = URL.parse(text)
+  if (!url || url.hostname === '') return undefined
+  return `${url.hostname}:${url.port || (url.protocol === 'https:' ? 443 : 80)}`
 }

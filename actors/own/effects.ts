@@ -25,6 +25,15 @@ export interface LocalContext<Input = unknown> {
   /** W3C trace context whose span is this effect: for requests of your own. */
   readonly traceparent: string
   readonly tracestate?: string
+  /**
+   * Runs a function as a span of its own below this effect, or below the span that it is called in, and returns what the function returns. The span
+   * ends when the function does, for a promise when it settles; what is thrown is thrown on. Without telemetry it only runs the function. The
+   * name is the same each time, of 1 to 128 characters; else it throws `span_name`.
+   *
+   * @example
+   * const price = await span('look up the price', () => fetch(url, { headers: { traceparent } }))
+   */
+  span<T>(name: string, run: () => T): T
 }
 
 type LocalRun = (context: LocalContext<never>) => unknown

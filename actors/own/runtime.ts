@@ -5,12 +5,15 @@ import { KaosError, messageOf } from '../../bus/wire/errors.ts'
 import { spanIdOf } from '../../bus/wire/ids.ts'
 import { copyJson, type Json, jsonMistake } from '../../bus/wire/json.ts'
 import type { Subjects } from '../../bus/wire/subjects.ts'
-import { formatTraceparent } from '../../bus/wire/trace.ts'
+import { checkSpanName, formatTraceparent } from '../../bus/wire/trace.ts'
 import type { Agent } from '../../manifests/agent.ts'
+import { KEYS } from '../../telemetry/names.ts'
+import { noService, type ServiceTelemetry } from '../../telemetry/telemetry.ts'
 import { abortedAsUserCode, runUserCode } from '../../telemetry/user-code.ts'
 import type { DelegateInput, ToolInput } from '../agent/calls.ts'
 import type { Peer } from '../agent/definition.ts'
 import type { ModelInput } from '../agent/machine.ts'
+import { traceBoundaryOf } from '../agent/runtime.ts'
 import { delegateEffect } from '../effects/delegation.ts'
 import type { Effect, LocalEffect, MailEffect } from '../effects/effect.ts'
 import type { ModelClient } from '../effects/endpoint.ts'
@@ -18,7 +21,7 @@ import { type ModelPlace, modelEffect } from '../effects/model.ts'
 import { toolEffect } from '../effects/tool.ts'
 import type { AgentRuntime } from '../runtime.ts'
 import { checkAllowed, shareOfCall } from './allowance.ts'
-import type { EffectDeclaration } from './effects.ts'
+import type { EffectDeclaration, LocalContext } from './effects.ts'
 import { checkDeclared, type OwnMachine } from './register.ts'
 
 /** What a task of such an agent takes along: its peers alone, for replay needs to know whose answers have no journal. */
@@ -36,12 +39,14 @@ export function ownRuntime(options: {
   /** Absent: the agent declares no model. */
   readonly place: ModelPlace | undefined
   readonly clock: Clock
+  /** Where spans of its functions go. Default: nowhere. */
+  readonly telemetry?: ServiceTelemetry | undefined
 }): AgentRuntime {
-  const { agent, peers, own, subjects, client, place, clock } = options
+  const { agent, peers, own, subjects, client, place, clock, telemetry = noService } = options
   const { spec } = agent
   checkDeclared(own, { servers: spec.mcpServers, agents: spec.agentNetwork.access, hasModel: place !== undefined })
   const locals = [...own.declarations].flatMap(([source, declaration]) =>
-    declaration.kind === 'local' ? [[localEffectName(source), localEffect(declaration, clock)] as const] : [],
+    declaration.kind === 'local' ? [[localEffectName(source), localEffect(declaration, clock, telemetry)] as const] : [],
   )
   const definition = ownDefinition(agent, peers)
   return {
@@ -55,6 +60,7 @@ export function ownRuntime(options: {
     },
     definition: async () => definition,
     withoutTools: () => definition,
+    traceBoundary: traceBoundaryOf(agent),
   }
 }
 
@@ -93,7 +99,7 @@ function ownModel({ spec }: Agent, base: LocalEffect): LocalEffect {
     ...(maxTokens !== undefined && { max_tokens: maxTokens }),
   }
   return {
-    kind: 'local',
+    ...base,
     run(call) {
       const { request } = call.input as unknown as { readonly request: Omit<ModelInput['request'], 'model'> }
       const { deadlineAt } = call.limits
@@ -111,7 +117,11 @@ function ownModel({ spec }: Agent, base: LocalEffect): LocalEffect {
  * Never waits longer than the time it has, whatever the function does with its signal. What goes in and what comes out are copies: a list that
  * the function sorts, or keeps and changes later, must not change the state of a task behind its journal.
  */
-function localEffect({ run, timeoutSeconds }: Extract<EffectDeclaration, { readonly kind: 'local' }>, clock: Clock): LocalEffect {
+function localEffect(
+  { run, timeoutSeconds }: Extract<EffectDeclaration, { readonly kind: 'local' }>,
+  clock: Clock,
+  telemetry: ServiceTelemetry,
+): LocalEffect {
   return {
     kind: 'local',
     async run({ id, agent, task, input, trace, limits, signal }) {
@@ -119,13 +129,19 @@ function localEffect({ run, timeoutSeconds }: Extract<EffectDeclaration, { reado
       const timeoutMs = Math.min(timeoutSeconds * 1_000, Math.max(0, leftMs))
       const code = { agent, task, effect: id }
       const own = abortedAsUserCode(code, signal)
-      const context = {
-        input: copyJson(input),
-        idempotencyKey: id,
-        signal: own.signal,
+      const sent = {
         traceparent: formatTraceparent(trace.traceId, spanIdOf(trace.traceId, id), trace.flags),
         ...(trace.tracestate && { tracestate: trace.tracestate }),
       }
+      const parent = { ...sent, attributes: { [KEYS.task]: task, [KEYS.effect]: id } }
+      const context: LocalContext<Json> = {
+        input: copyJson(input),
+        idempotencyKey: id,
+        signal: own.signal,
+        ...sent,
+        span: (name, work) => telemetry.span(checkSpanName(name), parent, work),
+      }
+      const start = () => telemetry.within(parent, () => run(context as never))
       const late = Promise.withResolvers<never>()
       const timer = setTimeout(() => {
         const error =
@@ -136,7 +152,7 @@ function localEffect({ run, timeoutSeconds }: Extract<EffectDeclaration, { reado
         runUserCode(code, () => own.abort(error))
       }, timeoutMs)
       try {
-        const value = await Promise.race([guarded(() => runUserCode(code, () => run(context as never))), late.promise])
+        const value = await Promise.race([guarded(() => runUserCode(code, start)), late.promise])
         return { value: value as Json }
       } finally {
         clearTimeout(timer)

@@ -17,20 +17,26 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
   const sends = new Sends()
   const { courier } = host
   let isHolder = false
+  let isAgain = false
+  const release = () => {
+    host.untell(owner)
+    delivery.release()
+  }
   try {
-    if (!(await step(await causeOf(actor, mail, host.options, delivery.message.sentAt))) && !(await resume()))
-      return delivery.release()
+    if (!(await step(await causeOf(actor, mail, host.options, delivery.message.sentAt))) && !(await resume())) return release()
     for (let cause = await actor.running.next(owner); cause; cause = await actor.running.next(owner)) {
       await host.at('after-effect', actor)
       await step(cause)
     }
     // Another host took over what we began, or so long ago that nobody knows: its ack counts. Ours would delete the mail that it still needs.
-    if (isHolder && !host.isOwner(actor, owner)) return delivery.release()
+    if (isHolder && !host.isOwner(actor, owner)) return release()
     await sends.settled()
     await host.at('before-ack', actor)
+    await host.tell(actor, owner, isAgain)
     delivery.ack()
   } catch (error) {
     actor.running.abortUnless((_id, ofDelivery) => ofDelivery !== owner)
+    host.untell(owner)
     throw error
   } finally {
     host.close(actor)
@@ -70,6 +76,7 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
     return actor.lock.run(async () => {
       if (!actor.state)
         throw new KaosError('unknown_effect', `mail "${mail.id}" is for task "${mail.task}", which no journal knows`)
+      isAgain = delivery.count > 1
       const mine = () => [...actor.state!.pending.values()].filter((effect) => effect.delivery === owner)
       if (mine().some((effect) => courier.isLocal(effect))) {
         if (!(await host.fence(actor, mail, owner))) return false

@@ -36,6 +36,12 @@ export interface Work {
   readonly endedAt: number
   readonly attempts: number
   readonly host: string
+  /** Of a model's answer: its id in the server's words. */
+  readonly responseId?: string | undefined
+  /** Of a model's answer: from the start of the attempt that gave it to its first piece. */
+  readonly firstChunkMs?: number | undefined
+  /** "host:port" of the model's endpoint. */
+  readonly address?: string | undefined
 }
 
 export interface StartInput {

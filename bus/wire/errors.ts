@@ -239,6 +239,11 @@ export const errorCodes = {
     'A local effect of a machine threw.',
     'The message is its own; the machine may handle it in onError.',
   ),
+  span_name: row(
+    'terminal',
+    'The name that span(name, run) was given is no text of 1 to 128 characters.',
+    'Name what is done, in a few words that are the same each time.',
+  ),
   effect_timeout: row(
     'terminal',
     'A local effect did not end in time.',

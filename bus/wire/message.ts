@@ -106,6 +106,9 @@ export const workShape = z
     endedAt: z.number().describe('Epoch ms.'),
     attempts: count,
     host: z.string().describe('Who did it; any text.'),
+    responseId: z.string().optional().describe("Of a model's answer: its id."),
+    firstChunkMs: z.number().optional().describe("Of a model's answer: ms from the request to its first piece."),
+    address: z.string().optional().describe('"host:port" of the model.'),
   })
   .describe('When and where the work was done: for people who look at the trace.')
 export const failureShape = z.object({

@@ -183,7 +183,12 @@ export const headerShapes = {
       .string()
       .optional()
       .describe('The key of the task, in place of an id that the duplicate window would swallow: redrive.'),
-    [HEADERS.cause]: z.string().optional().describe('What the input is known by, where it is sent again: redrive.'),
+    [HEADERS.cause]: z
+      .string()
+      .optional()
+      .describe(
+        'What the input is known by, and what its trace follows from without traceparent: of `kaos task send` and redrive.',
+      ),
     ...traced,
     traceparent: z.string().optional().describe('W3C trace context that the task joins. Absent or unreadable: a new trace.'),
   }),

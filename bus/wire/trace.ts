@@ -1,4 +1,5 @@
 /** W3C trace context as it travels in headers and stands in entries. Parsed here and never taken from an ambient context. */
+import { KaosError } from './errors.ts'
 import { sha256 } from './json.ts'
 
 export interface TraceContext {
@@ -28,7 +29,12 @@ export function parseTraceparent(text: string): Pick<TraceContext, 'traceId' | '
 }
 
 export function formatTraceparent(traceId: string, spanId: string, flags: number): string {
-  return `00-${traceId}-${spanId}-${flags.toString(16).padStart(2, '0')}`
+  return `00-${traceId}-${spanId}-${flagsText(flags)}`
+}
+
+/** What a line of the log says of the span that it belongs to. */
+export function logFields({ traceId, flags }: Pick<TraceContext, 'traceId' | 'flags'>, spanId: string) {
+  return { trace_id: traceId, span_id: spanId, trace_flags: flagsText(flags) }
 }
 
 /** The trace of a task whose sender gave none: derived, so that a redelivery finds the same. */
@@ -42,13 +48,13 @@ export function readTrace(
   origin: { readonly namespace: string; readonly agent: string; readonly cause: string },
 ): TraceContext {
   const sent = header('traceparent')
-  const baggage = bounded(header('baggage'))
+  const baggage = readableState(header('baggage'))
   const parsed = sent === undefined ? undefined : parseTraceparent(sent)
   if (!parsed) {
     const traceId = deriveTraceId(origin.namespace, origin.agent, origin.cause)
     return { traceId, flags: 1, ...(baggage && { baggage }), ...(sent && { refused: sent.slice(0, 100) }) }
   }
-  const tracestate = bounded(header('tracestate'))
+  const tracestate = readableState(header('tracestate'))
   return { ...parsed, ...(tracestate && { tracestate }), ...(baggage && { baggage }) }
 }
 
@@ -61,6 +67,66 @@ export function traceHeaders(trace: TraceContext, spanId: string): readonly (rea
   ]
 }
 
-function bounded(text: string | undefined): string | undefined {
+/** The span of a traceparent as the fields that every log line about it has; none for what is no traceparent. */
+export function traceFields(traceparent: string | undefined): Partial<ReturnType<typeof logFields>> {
+  const parsed = traceparent === undefined ? undefined : parseTraceparent(traceparent)
+  return parsed ? logFields(parsed, parsed.parentSpanId!) : {}
+}
+
+/** A list of baggage keys as a setting states it: names with commas between. */
+export function parseBaggageKeys(text: string | undefined): readonly string[] {
+  return (text ?? '')
+    .split(',')
+    .map((key) => key.trim())
+    .filter((key) => key !== '')
+}
+
+// https://www.w3.org/TR/baggage/#definition
+const BAGGAGE_KEY = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
+const BAGGAGE_VALUE = /^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*$/
+
+/**
+ * The members of W3C baggage that have one of the keys, with their properties, as they came: nothing is decoded or encoded. Members that are
+ * malformed are left out. Undefined when none is left.
+ */
+export function allowedBaggage(baggage: string | undefined, keys: readonly string[]): string | undefined {
+  if (!baggage || keys.length === 0) return undefined
+  const members = baggage.split(',').flatMap((text) => {
+    const [member = '', ...properties] = text.split(';').map((part) => part.trim())
+    const [key, value] = keyAndValue(member)
+    if (!keys.includes(key) || value === undefined || !isPart(key, value)) return []
+    const parts = properties.map(keyAndValue)
+    if (!parts.every((part) => isPart(...part))) return []
+    return [[`${key}=${value}`, ...parts.map(([name, said]) => (said === undefined ? name : `${name}=${said}`))].join(';')]
+  })
+  return members.length === 0 ? undefined : members.join(',')
+}
+
+/** White space around "=" does not count. A property may have no value. */
+function keyAndValue(text: string): readonly [key: string, value: string | undefined] {
+  const at = text.indexOf('=')
+  return at === -1 ? [text, undefined] : [text.slice(0, at).trimEnd(), text.slice(at + 1).trimStart()]
+}
+
+function isPart(key: string, value: string | undefined): boolean {
+  return BAGGAGE_KEY.test(key) && (value === undefined || BAGGAGE_VALUE.test(value))
+}
+
+const SPAN_NAME_CHARS_MAX = 128
+
+/** The name of a span of the user's. Throws `span_name`. */
+export function checkSpanName(name: unknown): string {
+  if (typeof name === 'string' && name !== '' && name.length <= SPAN_NAME_CHARS_MAX) return name
+  const given = typeof name === 'string' ? `a text of ${name.length} characters` : typeof name
+  const why = `its name is ${given}; give a text of 1 to ${SPAN_NAME_CHARS_MAX} characters`
+  throw new KaosError('span_name', `could not begin a span: ${why}`)
+}
+
+/** A tracestate or baggage as it is handed on; undefined for one that is long, or has other than printable characters. */
+export function readableState(text: string | undefined): string | undefined {
   return text && text.length <= HEADER_BYTES_MAX && /^[\x20-\x7e]*$/.test(text) ? text : undefined
+}
+
+function flagsText(flags: number): string {
+  return flags.toString(16).padStart(2, '0')
 }

@@ -27,11 +27,16 @@ const UNSET = [
   'OPENAI_MODEL',
   'LOG_LEVEL',
   'KAOS_CRASH_AT',
+  'TRACEPARENT',
+  'TRACESTATE',
+  'BAGGAGE',
+  'KAOS_BAGGAGE_KEYS',
+  'KAOS_TRACE_URL_TEMPLATE',
 ]
 
 export function cleanEnv(more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const env = { ...process.env }
-  for (const name of UNSET) delete env[name]
+  for (const name of Object.keys(env)) if (UNSET.includes(name) || name.startsWith('OTEL_')) delete env[name]
   return { ...env, NO_COLOR: '1', ...more }
 }
 

@@ -7,6 +7,7 @@ import {
   ErrorCode,
   ListToolsRequestSchema,
   McpError,
+  type ServerNotification,
   type ServerResult,
 } from '@modelcontextprotocol/sdk/types.js'
 
@@ -25,7 +26,11 @@ interface Tool {
   readonly run: (args: { readonly [key: string]: unknown }, extra: Extra) => unknown
 }
 
-type Extra = { readonly signal: AbortSignal; readonly _meta?: unknown }
+type Extra = {
+  readonly signal: AbortSignal
+  readonly _meta?: unknown
+  readonly sendNotification: (notification: ServerNotification) => Promise<void>
+}
 
 const anything = { type: 'object', properties: {} }
 const numberResult = { type: 'object', properties: { count: { type: 'number' } }, required: ['count'] }
@@ -79,6 +84,15 @@ export function createTestServer({ ledger, pageSize = 5 }: TestToolsOptions): Se
         tools.grown = { run: () => text('grown') }
         await server.sendToolListChanged()
         return text('done')
+      },
+    },
+    /** Over HTTP: so many events before the answer. */
+    chunks: {
+      run: async ({ count: chunks }, { sendNotification }) => {
+        const method = 'notifications/progress' as const
+        for (let progress = 0; progress < Number(chunks); progress++)
+          await sendNotification({ method, params: { progressToken: 'nobody', progress } })
+        return text('whole')
       },
     },
     'a.b/c': { run: () => text('odd name') },

@@ -16,7 +16,9 @@ import type { ToolDescription } from '../../bus/wire/catalog.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import { parseBlobBody } from '../../bus/wire/message.ts'
 import type { Subjects } from '../../bus/wire/subjects.ts'
+import type { TraceBoundary } from '../../manifests/telemetry.ts'
 import { silentLog } from '../../telemetry/log.ts'
+import type { ServiceTelemetry } from '../../telemetry/telemetry.ts'
 import { serveTools, type ToolCrashPoint } from '../../tools/server.ts'
 
 export interface Reply {
@@ -160,6 +162,8 @@ export class MemorySystem {
       readonly agents?: readonly string[]
       readonly crash?: (kill: () => Promise<void>) => CrashPoint
       readonly machine?: Machine
+      readonly telemetry?: ServiceTelemetry
+      readonly traceBoundary?: TraceBoundary
     } = {},
   ): MemoryBus {
     const bus = this.connect()
@@ -170,7 +174,8 @@ export class MemorySystem {
     }
     for (const spec of this.agents) {
       if (options.agents && !options.agents.includes(spec.name)) continue
-      const agent = this.runtime(spec, who.id, options.machine)
+      const { telemetry, traceBoundary } = options
+      const agent = { ...this.runtime(spec, who.id, options.machine), ...(traceBoundary && { traceBoundary }) }
       this.services.push(
         serveAgent({
           bus,
@@ -179,6 +184,7 @@ export class MemorySystem {
           clock: systemClock,
           log: silentLog(),
           crash: options.crash?.(die) ?? neverCrash,
+          ...(telemetry && { telemetry }),
         }),
       )
     }

@@ -6,6 +6,7 @@ import { registerOwnMachine } from '../../actors/own/register.ts'
 import { ownRuntime } from '../../actors/own/runtime.ts'
 import { systemClock } from '../../bus/contracts.ts'
 import { parseManifests } from '../../manifests/load.ts'
+import type { ServiceTelemetry } from '../../telemetry/telemetry.ts'
 import type { Place } from './places.ts'
 import type { Hosted } from './system.ts'
 
@@ -15,6 +16,7 @@ export function ownAgent(
   name: string,
   logic: AnyStateMachine,
   model: { readonly client: ModelClient; readonly place: ModelPlace | undefined },
+  telemetry?: ServiceTelemetry,
 ): Hosted {
   const text = `
 apiVersion: kaos.tools/v1alpha1
@@ -51,6 +53,7 @@ spec:
       subjects: place.subjects,
       ...model,
       clock: systemClock,
+      telemetry,
     })
   return { name, runtime }
 }

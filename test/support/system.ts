@@ -11,6 +11,7 @@ import { openEntry } from '../../bus/wire/entry.ts'
 import type { Json } from '../../bus/wire/json.ts'
 import { type Party, type Subjects, toolParty } from '../../bus/wire/subjects.ts'
 import { silentLog } from '../../telemetry/log.ts'
+import type { ServiceTelemetry } from '../../telemetry/telemetry.ts'
 import { serveTools } from '../../tools/server.ts'
 import { checkJournal } from './journal-check.ts'
 import { type AgentSpec, echoTool, identity, type ScriptedModel, scriptedRuntime, until } from './memory-system.ts'
@@ -57,6 +58,7 @@ export class System {
       readonly clock?: Clock
       readonly taskSlots?: number
       readonly mailSlots?: number
+      readonly telemetry?: ((agent: string) => ServiceTelemetry) | undefined
     } = {},
   ): Promise<HostProcess> {
     const process = await this.place.connect()
@@ -76,6 +78,7 @@ export class System {
         clock: options.clock ?? systemClock,
         log: silentLog(),
         crash: options.crash?.(die) ?? neverCrash,
+        ...(options.telemetry && { telemetry: options.telemetry(spec.name) }),
         ...(options.taskSlots && { taskSlots: options.taskSlots }),
         ...(options.mailSlots && { mailSlots: options.mailSlots }),
       })

@@ -66,6 +66,16 @@ describe('an answer', () => {
     })
   })
 
+  it('is sent the baggage whose keys may leave, by default none', async () => {
+    const server = await serve(streams({ choices: [delta({ content: 'x' }, 'stop')] }))
+    const baggage = 'secret=x,tenant=acme;ttl=3'
+
+    await client().complete(call(server, { baggage }))
+    await client({ baggageKeys: ['tenant'] }).complete(call(server, { baggage }))
+
+    expect(server.seen.map(({ headers }) => headers.baggage)).toEqual([undefined, 'tenant=acme;ttl=3'])
+  })
+
   it('keeps the query of the base URL and sends no Authorization without a key', async () => {
     const server = await serve(streams({ choices: [delta({ content: 'x' }, 'stop')] }))
 

@@ -1,0 +1,327 @@
+/**
+ * Spans from entries. Pure: ids are positions and times stand in the journal, so that a span is the same whoever writes it, however often, and
+ * whenever. An effect's span is made when its answer is an entry, an actor's when its outcome is one; nothing is ever open.
+ */
+import { type Entry, localSource, type Outcome, type Work } from '../bus/wire/entry.ts'
+import type { Failure } from '../bus/wire/errors.ts'
+import { entryId, parseRootTask, rootTaskId, spanIdOf } from '../bus/wire/ids.ts'
+import type { Json } from '../bus/wire/json.ts'
+import type { Subjects } from '../bus/wire/subjects.ts'
+import type { TraceBoundary } from '../manifests/telemetry.ts'
+import { spanContent } from '../telemetry/content.ts'
+import { EVENTS, GEN_AI_OPERATIONS, KEYS, MESSAGING_SYSTEM, type Naming, OPERATIONS, spanName } from '../telemetry/names.ts'
+import { redact } from '../telemetry/redact.ts'
+import type { Attributes, FinishedSpan, SpanEvent, SpanFailure, SpanLink } from '../telemetry/span.ts'
+import type { ActorState, Mark, Pending } from './actor.ts'
+import type { DelegateInput, ToolInput } from './agent/calls.ts'
+import type { ModelInput, ModelValue } from './agent/machine.ts'
+import { actorSpan } from './outbox.ts'
+
+/** What spans say beside what entries say. */
+export interface SpanFacts {
+  readonly agent: string
+  readonly subjects: Subjects
+  readonly naming: Naming
+  /** Whether prompts, arguments and results are shown. */
+  readonly hasContent: boolean
+  readonly traceBoundary: TraceBoundary
+}
+
+/** A span's place and time; all else is said about what it stands for. */
+type Timed = Pick<FinishedSpan, 'spanId' | 'parentSpanId' | 'startMs' | 'endMs'>
+
+/** The time in which one delivery was worked on. */
+export interface Activation {
+  /** Its first entry. */
+  readonly n: number
+  readonly startMs: number
+  readonly endMs: number
+  /** Set when the actor ended in it. */
+  readonly outcome?: Outcome | undefined
+}
+
+/** The spans that end with an entry, its actor's own aside. `state` has taken the entry in. */
+export function effectSpans(facts: SpanFacts, task: string, state: ActorState, entry: Entry): readonly FinishedSpan[] {
+  const { input, at } = entry
+  const spans: FinishedSpan[] = []
+  if (state.answered && (input.kind === 'result' || input.kind === 'error')) {
+    const failure = input.kind === 'error' ? input.failure : undefined
+    const value = input.kind === 'result' ? input.value : undefined
+    spans.push(
+      effectSpan(facts, task, state, state.answered, { endMs: at, failure, value, work: input.work, usage: input.usage }),
+    )
+  }
+  const failure = { code: 'canceled', message: 'its answer is not needed any more' }
+  for (const effect of state.cut) spans.push(effectSpan(facts, task, state, effect, { endMs: at, failure }))
+  return spans
+}
+
+/** The actor's span of one activation; undefined where the span ends with the task and this is not its end. */
+export function agentSpan(facts: SpanFacts, task: string, state: ActorState, activation: Activation): FinishedSpan | undefined {
+  const { outcome } = activation
+  const isWhole = facts.traceBoundary === 'task'
+  if (isWhole && !outcome) return undefined
+  const { trace, origin } = state
+  const isFirst = isWhole || activation.n === 0
+  const own = actorSpan(trace, task)
+  const place = isFirst
+    ? { spanId: own, parentSpanId: trace.parentSpanId }
+    : { spanId: spanIdOf(trace.traceId, entryId(task, activation.n)), parentSpanId: own }
+  const operation = isFirst ? OPERATIONS.agent : OPERATIONS.activation
+  return finish(facts, state, {
+    ...place,
+    startMs: isWhole ? origin.at : activation.startMs,
+    endMs: activation.endMs,
+    name: spanName(operation, facts.agent, facts.naming),
+    kind: 'consumer',
+    attributes: {
+      [KEYS.op]: operation,
+      ...rootAttributes(facts, task, state),
+      ...(outcome && {
+        [KEYS.taskState]: outcome.state,
+        [KEYS.taskMs]: Math.max(0, activation.endMs - origin.at),
+        [KEYS.genAiInputTokens]: state.usage.inputTokens,
+        [KEYS.genAiOutputTokens]: state.usage.outputTokens,
+        ...(facts.hasContent && outcome.state === 'completed' && { [KEYS.genAiOutput]: spanContent(outcome.output) }),
+      }),
+      [KEYS.journalRef]: journalRef(facts, task, isWhole ? undefined : activation.n),
+    },
+    events: outcome || !isWhole ? state.marks.filter(({ at }) => isWhole || at >= activation.startMs).map(markEvent) : [],
+    links: isFirst ? links(state) : [],
+    failure: outcome && outcome.state !== 'completed' ? failureOf(outcome.failure) : undefined,
+  })
+}
+
+/** What is known of a task when it begins: a sampler decides by this. */
+export function rootAttributes(
+  { agent, subjects }: Pick<SpanFacts, 'agent' | 'subjects'>,
+  task: string,
+  { origin, parent }: Pick<ActorState, 'origin' | 'parent'>,
+): Attributes {
+  const { namespace } = subjects
+  return {
+    [KEYS.agent]: agent,
+    [KEYS.genAiOperation]: GEN_AI_OPERATIONS.agent,
+    [KEYS.genAiAgent]: agent,
+    [KEYS.genAiConversation]: origin.session,
+    [KEYS.task]: task,
+    [KEYS.rootTask]: parent ? rootOf(task) : undefined,
+    [KEYS.delegation]: parent?.effect,
+    ...messaging('process', parent ? `kaos.${namespace}.agent.{agent}.mail.start` : `kaos.${namespace}.agent.{agent}.task`),
+    [KEYS.messagingDestination]: parent ? undefined : subjects.door(agent),
+    [KEYS.messagingMessage]: origin.cause,
+    [KEYS.messagingConversation]: parent?.effect,
+    [KEYS.messagingConsumer]: parent ? 'mail' : 'task',
+  }
+}
+
+interface Answer {
+  readonly endMs: number
+  readonly failure?: Failure | undefined
+  readonly value?: Json | undefined
+  readonly work?: Work | undefined
+  readonly usage?: { readonly inputTokens: number; readonly outputTokens: number } | undefined
+}
+
+function effectSpan(facts: SpanFacts, task: string, state: ActorState, effect: Pending, answer: Answer): FinishedSpan {
+  const { work, failure } = answer
+  const { traceId } = state.trace
+  const begunAt = effect.at ?? state.origin.at // a snapshot of an earlier version does not know
+  // What this host did itself is timed as it was done; a call by mail lasts until its answer is here.
+  const isLocal = effect.effect !== 'tool' && effect.effect !== 'delegate'
+  const timed: Timed = {
+    spanId: spanIdOf(traceId, effect.id),
+    parentSpanId: actorSpan(state.trace, task),
+    startMs: isLocal ? (work?.startedAt ?? begunAt) : begunAt,
+    endMs: isLocal ? (work?.endedAt ?? answer.endMs) : answer.endMs,
+  }
+  return finish(facts, state, {
+    ...timed,
+    ...describe(facts, effect, answer),
+    failure: failure && failureOf(failure),
+    common: {
+      [KEYS.agent]: facts.agent,
+      [KEYS.task]: task,
+      [KEYS.effect]: effect.id,
+      [KEYS.attempts]: work && work.attempts > 1 ? work.attempts : undefined,
+      [KEYS.journalRef]: journalRef(facts, task, effect.n),
+    },
+  })
+}
+
+type Described = Pick<FinishedSpan, 'name' | 'kind' | 'attributes'>
+
+function describe(facts: SpanFacts, effect: Pending, answer: Answer): Described {
+  switch (effect.effect) {
+    case 'model':
+      return describeModel(facts, effect, answer)
+    case 'tool':
+      return describeTool(facts, effect, answer)
+    case 'delegate':
+      return describeDelegation(facts, effect)
+    default: {
+      const name = localSource(effect.effect) ?? effect.effect
+      const attributes = { [KEYS.op]: OPERATIONS.local, ...asked(facts, effect.input, answer.value) }
+      return { name: spanName(OPERATIONS.local, name, facts.naming), kind: 'internal', attributes }
+    }
+  }
+}
+
+function describeModel(facts: SpanFacts, effect: Pending, { value, work, usage }: Answer): Described {
+  const { request } = effect.input as unknown as Partial<ModelInput>
+  const answer = (value ?? undefined) as unknown as Partial<ModelValue> | undefined
+  const model = request?.model || answer?.model || 'unknown'
+  const [address, port] = (work?.address ?? '').split(/:(?=\d+$)/)
+  return {
+    name: spanName(OPERATIONS.model, model, facts.naming),
+    kind: 'client',
+    attributes: {
+      [KEYS.op]: OPERATIONS.model,
+      [KEYS.genAiOperation]: GEN_AI_OPERATIONS.model,
+      [KEYS.genAiAgent]: facts.agent,
+      [KEYS.genAiProvider]: providerOf(model),
+      [KEYS.genAiRequestModel]: model,
+      [KEYS.genAiTemperature]: request?.temperature ?? undefined,
+      [KEYS.genAiMaxTokens]: request?.max_tokens ?? undefined,
+      [KEYS.genAiSeed]: request?.seed ?? undefined,
+      [KEYS.genAiResponseModel]: answer?.model || undefined,
+      [KEYS.genAiResponseId]: work?.responseId,
+      [KEYS.genAiFinishReasons]: answer?.finishReason ? [answer.finishReason] : undefined,
+      // Seconds, as the conventions have it.
+      [KEYS.genAiFirstChunk]: work?.firstChunkMs === undefined ? undefined : work.firstChunkMs / 1_000,
+      [KEYS.genAiInputTokens]: usage?.inputTokens,
+      [KEYS.genAiOutputTokens]: usage?.outputTokens,
+      [KEYS.serverAddress]: address || undefined,
+      [KEYS.serverPort]: port === undefined ? undefined : Number(port),
+      ...(facts.hasContent && {
+        [KEYS.genAiInput]: spanContent(request?.messages),
+        [KEYS.genAiOutput]: spanContent(value),
+      }),
+    },
+  }
+}
+
+function describeTool(facts: SpanFacts, effect: Pending, { value }: Answer): Described {
+  const { server = '', tool = 'unknown', arguments: args } = effect.input as unknown as Partial<ToolInput>
+  return {
+    name: spanName(OPERATIONS.tool, tool, facts.naming),
+    kind: 'client',
+    attributes: {
+      [KEYS.op]: OPERATIONS.tool,
+      [KEYS.genAiOperation]: GEN_AI_OPERATIONS.tool,
+      [KEYS.genAiAgent]: facts.agent,
+      [KEYS.genAiTool]: tool,
+      [KEYS.toolName]: tool,
+      [KEYS.genAiToolType]: 'extension',
+      [KEYS.genAiToolCall]: effect.id,
+      [KEYS.server]: server,
+      ...messaging('send', `kaos.${facts.subjects.namespace}.tool.{server}.call`),
+      [KEYS.messagingMessage]: effect.id,
+      [KEYS.messagingConversation]: effect.id,
+      ...asked(facts, args, value),
+    },
+  }
+}
+
+function describeDelegation(facts: SpanFacts, effect: Pending): Described {
+  const { peer = 'unknown', task } = effect.input as unknown as Partial<DelegateInput>
+  return {
+    name: spanName(OPERATIONS.delegate, peer, facts.naming),
+    kind: 'client',
+    attributes: {
+      [KEYS.op]: OPERATIONS.delegate,
+      [KEYS.genAiOperation]: GEN_AI_OPERATIONS.agent,
+      [KEYS.genAiAgent]: peer,
+      [KEYS.genAiCallerType]: 'agent',
+      [KEYS.genAiCaller]: facts.agent,
+      [KEYS.target]: peer,
+      [KEYS.delegation]: effect.id,
+      ...messaging('send', `kaos.${facts.subjects.namespace}.agent.{agent}.mail.start`),
+      [KEYS.messagingMessage]: effect.id,
+      [KEYS.messagingConversation]: effect.id,
+      ...(facts.hasContent && { [KEYS.genAiInput]: spanContent(task) }),
+    },
+  }
+}
+
+function asked({ hasContent }: SpanFacts, args: Json | undefined, result: Json | undefined): Attributes {
+  return hasContent ? { [KEYS.genAiArguments]: spanContent(args), [KEYS.genAiResult]: spanContent(result) } : {}
+}
+
+function messaging(operation: 'process' | 'send', template: string): Attributes {
+  return {
+    [KEYS.messagingSystem]: MESSAGING_SYSTEM,
+    [KEYS.messagingSystemName]: MESSAGING_SYSTEM,
+    [KEYS.messagingOperation]: operation,
+    [KEYS.messagingOperationType]: operation,
+    [KEYS.messagingTemplate]: template,
+  }
+}
+
+function finish(
+  facts: SpanFacts,
+  { trace }: ActorState,
+  { common, attributes, ...span }: Omit<FinishedSpan, 'traceId' | 'flags' | 'tracestate'> & { readonly common?: Attributes },
+): FinishedSpan {
+  return {
+    traceId: trace.traceId,
+    flags: trace.flags,
+    tracestate: trace.tracestate,
+    ...span,
+    attributes: { ...attributes, ...common, [KEYS.namespace]: facts.subjects.namespace },
+  }
+}
+
+/** Where the whole of what a span stands for is recorded: the journal's subject, and the entry. */
+function journalRef({ subjects, agent }: SpanFacts, task: string, n: number | undefined): string {
+  return `${subjects.journal(agent, task)}${n === undefined ? '' : `#${n}`}`
+}
+
+/**
+ * Each delivery to another host is a link to the span that sent the message. The first one is the parent alone: a link that says the same again
+ * makes Jaeger 1.76 show the span as following, not as a child, unless it says of which kind it is.
+ */
+function links({ trace, marks }: ActorState): readonly SpanLink[] {
+  const { traceId, parentSpanId } = trace
+  if (parentSpanId === undefined) return []
+  return marks
+    .filter(({ kind }) => kind === 'takeover')
+    .map((_takeover, i) => ({
+      traceId,
+      spanId: parentSpanId,
+      attributes: { [KEYS.attempts]: i + 2, [KEYS.referenceKind]: 'child_of' },
+    }))
+}
+
+function markEvent(mark: Mark, i: number, marks: readonly Mark[]): SpanEvent {
+  const { at: atMs } = mark
+  switch (mark.kind) {
+    case 'takeover': {
+      const attempt = 1 + marks.slice(0, i + 1).filter(({ kind }) => kind === 'takeover').length
+      const attributes = { [KEYS.host]: mark.to, [KEYS.hostBefore]: mark.from, [KEYS.attempts]: attempt }
+      return { name: EVENTS.takeover, atMs, attributes }
+    }
+    case 'delegation_failed': {
+      const attributes = { [KEYS.target]: mark.peer, [KEYS.delegation]: mark.effect, [KEYS.errorType]: mark.code }
+      return { name: EVENTS.delegationFailed, atMs, attributes }
+    }
+    case 'signal':
+      return { name: EVENTS.signal, atMs, attributes: { [KEYS.signal]: mark.name } }
+  }
+}
+
+/** The conventions call an answer with `isError` a tool_error: what the tool itself says of its failure has no details. */
+function failureOf({ code, message, details }: Failure): SpanFailure {
+  return { code: code === 'tool_failed' && details === undefined ? 'tool_error' : code, message: redact(message) }
+}
+
+/** Taken from the name of the model, where it is written as `provider/model`. What speaks OpenAI's protocol and says no more counts as it. */
+function providerOf(model: string): string {
+  const [provider, rest] = model.split('/')
+  return rest === undefined ? 'openai' : provider!.toLowerCase()
+}
+
+function rootOf(task: string): string {
+  const { agent, key } = parseRootTask(task)
+  return rootTaskId(agent, key)
+}
