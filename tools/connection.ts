@@ -4,6 +4,7 @@ import { ErrorCode as McpCode, McpError, ToolListChangedNotificationSchema } fro
 import { z } from 'zod'
 import { type ErrorCode, KaosError } from '../bus/wire/errors.ts'
 import type { Logger } from '../telemetry/log.ts'
+import type { ServiceTelemetry } from '../telemetry/telemetry.ts'
 import { conceal } from './conceal.ts'
 import { type Channel, OVERSIZED } from './runtimes/channel.ts'
 import { type Flight, flights } from './runtimes/flight.ts'
@@ -14,6 +15,7 @@ export interface ConnectionOptions {
   readonly name: string
   readonly log: Logger
   readonly env: NodeJS.ProcessEnv
+  readonly telemetry: ServiceTelemetry
   readonly timeoutMs: number
   /** Stops an opening. */
   readonly signal: AbortSignal
@@ -58,10 +60,10 @@ export class Connection {
   }
 
   private static async shakeHands(runtime: ResolvedRuntime, options: ConnectionOptions): Promise<Connection> {
-    const { name, log, env } = options
+    const { name, log, env, telemetry } = options
     const client = new Client({ name: 'kaos-actors', version: '1' }, { capabilities: {} })
     let connection: Connection | undefined
-    const channel = await openChannel(runtime, { log, env, onStale: () => connection?.retire() })
+    const channel = await openChannel(runtime, { log, env, telemetry, onStale: () => connection?.retire() })
     client.onclose = () => connection?.lose()
     client.onerror = (error) =>
       log.debug({ server: name, reason: conceal(error.message.slice(0, 1_000), channel.secrets) }, 'MCP protocol error')

@@ -2,9 +2,9 @@
  * Serves one tool server's calls from the bus. A call that comes again is answered from the record: before any run the server claims the
  * effect, after it the reply is stored on the claim, and only then it is sent. The ack comes last.
  */
-import type { Bus, Clock, Delivery, Subscription } from '../bus/contracts.ts'
+import type { Bus, Clock, Delivery } from '../bus/contracts.ts'
 import type { ToolDescription } from '../bus/wire/catalog.ts'
-import { type Failure, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
+import { type ErrorCode, type Failure, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
 import { isTaskId, parseEffectId } from '../bus/wire/ids.ts'
 import { isTooDeep, sha256 } from '../bus/wire/json.ts'
 import { DELIVERY_LIMITS, MESSAGE_LIMITS } from '../bus/wire/limits.ts'
@@ -21,8 +21,11 @@ import {
   type ReplyBody,
 } from '../bus/wire/message.ts'
 import { type Party, parseCallSubject, partyText, type Subjects, subjectsOf, toolParty } from '../bus/wire/subjects.ts'
+import { readTrace, type TraceContext, traceFields } from '../bus/wire/trace.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { noService, type ServiceTelemetry } from '../telemetry/telemetry.ts'
 import type { ToolSession } from './session.ts'
+import { executionTraceparent, type ReceivedCall, Telling } from './telling.ts'
 
 /** Named instants of a call at which a test may end the process. */
 export const TOOL_CRASH_POINTS = ['before-run', 'after-begun', 'after-run', 'after-done', 'after-reply'] as const
@@ -32,7 +35,7 @@ export type ToolCrashPoint = (point: (typeof TOOL_CRASH_POINTS)[number], effect:
 export interface ToolServerOptions {
   readonly bus: Bus
   readonly server: string
-  readonly session: Pick<ToolSession, 'call' | 'list'>
+  readonly session: Pick<ToolSession, 'call' | 'list'> & Partial<Pick<ToolSession, 'transport'>>
   readonly identity: { readonly id: string; nextWriter(): string }
   readonly clock: Clock
   readonly log: Logger
@@ -40,6 +43,8 @@ export interface ToolServerOptions {
   /** Longest time of one call; default 60 s. */
   readonly timeoutMs?: number
   readonly slots?: number
+  /** Default: off. */
+  readonly telemetry?: ServiceTelemetry
 }
 
 export interface ToolService {
@@ -57,32 +62,52 @@ const HELD_RETRY_MS = 1_000
 const BODY_TRIES = 5
 
 export function serveTools(options: ToolServerOptions): ToolService {
-  const { bus, server, identity } = options
+  const { bus, server, identity, telemetry = noService } = options
+  const { counts } = telemetry
   const party = toolParty(server)
   const running = new Map<string, AbortController>()
   const jobs = new Set<Promise<void>>()
   const calls = new Calls(options, running)
-  const subscriptions: Subscription[] = [
-    bus.liveness.serve(party, identity.id, (effect) => running.has(effect)),
-    bus.mailbox.open({ kind: 'call', tool: server }, options.slots ?? DELIVERY_LIMITS.callSlots, (delivery) => {
-      const job = calls.take(delivery).finally(() => jobs.delete(job))
-      jobs.add(job)
-    }),
-  ]
+  const liveness = bus.liveness.serve(party, identity.id, (asked) => running.has(asked) || calls.telling.hasTold(asked))
+  const slots = options.slots ?? DELIVERY_LIMITS.callSlots
+  const pull = bus.mailbox.open({ kind: 'call', tool: server }, slots, (delivery) => {
+    counts.consumed(delivery.count)
+    const begunAt = performance.now()
+    const job = calls.take(delivery).finally(() => {
+      counts.processed(performance.now() - begunAt)
+      jobs.delete(job)
+    })
+    jobs.add(job)
+  })
+  counts.observe(() => ({ active: running.size, parked: 0, backlog: pull.backlog() }))
   return {
     async stop(graceMs) {
-      const [liveness, pull] = subscriptions
-      await pull!.stop()
+      await pull.stop()
       const deadline = new Promise<void>((resolve) => setTimeout(resolve, graceMs).unref())
       await Promise.race([Promise.allSettled(jobs), deadline])
       for (const abort of running.values()) abort.abort()
-      await liveness!.stop()
+      await liveness.stop()
     },
   }
 }
 
+interface Call extends ReceivedCall {
+  readonly from: Party
+  /** Its body is the real one. */
+  readonly message: Incoming
+  readonly signal: AbortSignal
+}
+
+/** `reply` is absent where the body stood in the record. */
+interface Settled {
+  readonly body: string
+  readonly reply?: ReplyBody
+}
+
 class Calls {
+  readonly telling: Telling
   private readonly options: ToolServerOptions
+  private readonly telemetry: ServiceTelemetry
   private readonly running: Map<string, AbortController>
   private readonly subjects: Subjects
 
@@ -90,33 +115,54 @@ class Calls {
     this.options = options
     this.running = running
     this.subjects = subjectsOf(options.bus.namespace)
+    const { bus, server, log, identity, session, telemetry = noService } = options
+    this.telemetry = telemetry
+    const place = { subjects: this.subjects, server, hostId: identity.id, transport: session.transport }
+    this.telling = new Telling({ bus, telemetry, log, ...place })
   }
 
   /** Never rejects: whatever happens is judged here. */
   async take(delivery: Delivery): Promise<void> {
-    const call = parseCallSubject(delivery.message.subject)
-    if (call && this.running.has(call.effect)) return delivery.nak(HELD_RETRY_MS)
+    const place = parseCallSubject(delivery.message.subject)
+    if (place && this.running.has(place.effect)) return delivery.nak(HELD_RETRY_MS)
     const abort = new AbortController()
     try {
-      if (!call || !parseEffectId(call.effect))
+      if (!place || !parseEffectId(place.effect))
         throw new KaosError('bad_message', `subject "${delivery.message.subject}" names no effect`)
-      this.running.set(call.effect, abort)
-      await this.options.crash('before-run', call.effect)
-      const message = await this.withBody(delivery.message, call.from)
-      const reply = await this.settle(call, message, abort.signal)
-      if (reply === 'held') return delivery.nak(HELD_RETRY_MS)
-      await this.options.bus.post.send(this.replyTo(call, message, reply))
+      this.running.set(place.effect, abort)
+      await this.options.crash('before-run', place.effect)
+      const message = await this.withBody(delivery.message, place.from)
+      const call: Call = {
+        ...place,
+        message,
+        trace: this.traceIn(message, place),
+        body: once(() => decodeCall(message)),
+        signal: abort.signal,
+      }
+      const settled = await this.settle(call)
+      if (settled === 'held') return delivery.nak(HELD_RETRY_MS)
+      await this.send(this.replyTo(call, message, settled.body))
       await this.options.crash('after-reply', call.effect)
+      await this.telling.tell(call, delivery, settled.body, settled.reply)
       delivery.ack()
     } catch (error) {
       await this.judge(delivery, error)
     } finally {
-      if (call && this.running.get(call.effect) === abort) this.running.delete(call.effect)
+      if (place && this.running.get(place.effect) === abort) this.running.delete(place.effect)
     }
   }
 
+  private traceIn({ header }: Incoming, { from, effect }: { readonly from: Party; readonly effect: string }): TraceContext {
+    return readTrace(header, { namespace: this.subjects.namespace, agent: from.name, cause: effect })
+  }
+
+  private async send(message: Outgoing): Promise<void> {
+    await this.options.bus.post.send(message)
+    this.telemetry.counts.sent()
+  }
+
   /** The body of the reply: from the record, or from a run that the claim made ours. */
-  private async settle(call: { from: Party; effect: string }, message: Incoming, signal: AbortSignal): Promise<string | 'held'> {
+  private async settle(call: Call): Promise<Settled | 'held'> {
     const { bus, server, identity, clock } = this.options
     const { effect, from } = call
     let expected = 0
@@ -125,19 +171,19 @@ class Calls {
       const begun = await bus.claims.put(server, effect, { text: JSON.stringify(claim), writer: identity.nextWriter(), expected })
       if (begun !== 'lost') {
         await this.options.crash('after-begun', effect)
-        const reply = await this.runCall(effect, message, signal)
+        const reply = bounded(await this.runCall(call))
         await this.options.crash('after-run', effect)
-        const body = await this.toBody(reply, effect, from)
+        const body = await this.toBody(reply.text, effect, from)
         const done = await bus.claims.put(server, effect, { text: body, writer: identity.nextWriter(), expected: begun })
         await this.options.crash('after-done', effect)
-        if (done !== 'lost') return body
+        if (done !== 'lost') return { body, reply: reply.reply }
       }
       const record = await bus.claims.read(server, effect)
       if (!record) throw new KaosError('no_progress', `the claim on effect "${effect}" is not readable yet`)
-      if (!record.text.startsWith('{"begun":')) return record.text
-      const holder = (JSON.parse(record.text) as Claim).begun.host
-      if (holder !== identity.id && (await bus.liveness.asks(toolParty(server), holder, effect))) return 'held'
-      if (await this.mayRepeat(message)) {
+      if (!record.text.startsWith('{"begun":')) return { body: record.text }
+      const { host, at: startedAt } = (JSON.parse(record.text) as Claim).begun
+      if (host !== identity.id && (await bus.liveness.asks(toolParty(server), host, effect))) return 'held'
+      if (await this.mayRepeat(call)) {
         expected = record.sequence
         continue
       }
@@ -145,34 +191,33 @@ class Calls {
         code: 'indeterminate',
         message: `the tool server died while effect "${effect}" ran, and its tool is neither idempotent nor read-only`,
       }
-      const body = JSON.stringify({ kind: 'error', failure } satisfies ReplyBody)
-      if (
-        (await bus.claims.put(server, effect, { text: body, writer: identity.nextWriter(), expected: record.sequence })) !==
-        'lost'
-      )
-        return body
+      const reply: ReplyBody = { kind: 'error', failure, work: { startedAt, endedAt: clock.now(), attempts: 1, host } }
+      const put = { text: JSON.stringify(reply), writer: identity.nextWriter(), expected: record.sequence }
+      if ((await bus.claims.put(server, effect, put)) !== 'lost') return { body: put.text, reply }
     }
   }
 
   /** Runs the tool. A failure is a reply too. */
-  private async runCall(effect: string, message: Incoming, signal: AbortSignal): Promise<ReplyBody> {
+  private async runCall(call: Call): Promise<ReplyBody> {
     const { clock, identity, session } = this.options
+    const { effect, trace, signal } = call
     const startedAt = clock.now()
     const finish = () => ({
       usage: { inputTokens: 0, outputTokens: 0, modelCalls: 0, toolCalls: 1 },
       work: { startedAt, endedAt: clock.now(), attempts: 1, host: identity.id },
     })
     try {
-      const call = decodeCall(message)
-      const timeoutMs = this.timeLeft(call, startedAt)
+      const body = call.body()
+      const timeoutMs = this.timeLeft(body, startedAt)
       const { value, isError } = await session.call({
-        tool: call.tool,
-        arguments: call.arguments as { [key: string]: never },
+        tool: body.tool,
+        arguments: body.arguments as { [key: string]: never },
         timeoutMs,
         signal,
         idempotencyKey: effect,
-        traceparent: message.header('traceparent') ?? '',
-        ...(message.header('tracestate') && { tracestate: message.header('tracestate')! }),
+        traceparent: executionTraceparent(call, this.telemetry),
+        tracestate: trace.tracestate,
+        baggage: trace.baggage,
       })
       if (!isError) return { kind: 'result', value, ...finish() }
       const text = typeof value === 'string' ? value : JSON.stringify(value)
@@ -194,25 +239,17 @@ class Calls {
   }
 
   /** Whether a run that may have happened may happen again: the tool says so itself. */
-  private async mayRepeat(message: Incoming): Promise<boolean> {
-    const { tool } = decodeCall(message)
+  private async mayRepeat(call: Call): Promise<boolean> {
+    const { tool } = call.body()
     const tools: readonly ToolDescription[] = await this.options.session.list().catch(() => [])
     const known = tools.find(({ name }) => name === tool)
     return known !== undefined && (known.readOnlyHint || known.idempotentHint)
   }
 
   /** A reply too large for a message lies as a blob in our store, written before the reply is stored. */
-  private async toBody(reply: ReplyBody, effect: string, from: Party): Promise<string> {
-    const body = textOf(reply)
+  private async toBody(body: string, effect: string, from: Party): Promise<string> {
     const bytes = Buffer.byteLength(body)
     if (bytes <= MESSAGE_LIMITS.inlineBytesMax) return body
-    if (bytes > MESSAGE_LIMITS.bodyBytesMax) {
-      const failure: Failure = {
-        code: 'payload_too_large',
-        message: `the result has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`,
-      }
-      return JSON.stringify({ kind: 'error', failure } satisfies ReplyBody)
-    }
     const owner = toolParty(this.options.server)
     const sha = sha256(body)
     const { task } = parseEffectId(effect)!
@@ -235,7 +272,9 @@ class Calls {
   private async judge(delivery: Delivery, error: unknown): Promise<void> {
     const { log, server } = this.options
     const { message, count } = delivery
-    const fields = { server, subject: message.subject, delivery: message.delivery, count }
+    const call = parseCallSubject(message.subject)
+    const traceparent = call && executionTraceparent({ ...call, trace: this.traceIn(message, call) }, this.telemetry)
+    const fields = { server, subject: message.subject, delivery: message.delivery, count, ...traceFields(traceparent) }
     const delayMs = Math.min(DELIVERY_LIMITS.nakMaxMs, DELIVERY_LIMITS.nakMs * 2 ** Math.min(10, count - 1))
     // A server that was leader answers from its past: the body may be there all the same.
     const mayCome = error instanceof KaosError && error.code === 'body_missing' && count <= BODY_TRIES
@@ -245,8 +284,7 @@ class Calls {
     }
     log.error({ ...fields, code: error.code, reason: error.message }, 'a call cannot be processed; it is in the dead letters')
     const failure = toFailure(error)
-    const { post } = this.options.bus
-    const put = post.send({
+    const put = this.send({
       subject: this.subjects.dead(toolParty(server)),
       id: `dead.${message.delivery}`,
       body: message.body,
@@ -258,9 +296,8 @@ class Calls {
       ],
     })
     // Whoever called is told, or it would wait for ever.
-    const call = parseCallSubject(message.subject)
     const body = JSON.stringify({ kind: 'error', failure } satisfies ReplyBody)
-    const told = call && post.send(this.replyTo(call, message, body))
+    const told = call && this.send(this.replyTo(call, message, body))
     await Promise.all([put, told])
       .then(() => delivery.ack())
       .catch(() => delivery.nak(delayMs))
@@ -270,27 +307,44 @@ class Calls {
     return {
       subject: this.subjects.reply(call.from.name, toolParty(this.options.server), call.effect),
       id: call.effect,
-      headers: traceOf(message),
+      headers: relayed(message),
       body,
     }
   }
 }
 
-function traceOf(message: Incoming): (readonly [string, string])[] {
+function relayed(message: Incoming): (readonly [string, string])[] {
   return ['traceparent', 'tracestate', 'baggage'].flatMap((name) => {
     const value = message.header(name)
     return value ? [[name, headerText(value)] as const] : []
   })
 }
 
-/** A reply as text. A value that nests deeper than a message may is an error of its tool: running the tool again would not help. */
-function textOf(reply: ReplyBody): string {
+/** A reply as text. One that no message may carry is an error of its tool: running the tool again would not help. */
+function bounded(reply: ReplyBody): { readonly reply: ReplyBody; readonly text: string } {
+  const { usage, work } = reply
+  const refused = (code: ErrorCode, message: string) => {
+    const failed: ReplyBody = { kind: 'error', failure: { code, message }, usage, work }
+    return { reply: failed, text: JSON.stringify(failed) }
+  }
   try {
     const text = JSON.stringify(reply)
-    if (!isTooDeep(text)) return text
+    const bytes = Buffer.byteLength(text)
+    if (bytes > MESSAGE_LIMITS.bodyBytesMax) {
+      return refused('payload_too_large', `the result has ${bytes} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`)
+    }
+    if (!isTooDeep(text)) return { reply, text }
   } catch (error) {
     if (!(error instanceof RangeError)) throw error
   }
-  const message = `the result nests deeper than ${MESSAGE_LIMITS.jsonDepthMax} levels`
-  return JSON.stringify({ kind: 'error', failure: { code: 'tool_failed', message } } satisfies ReplyBody)
+  return refused('tool_failed', `the result nests deeper than ${MESSAGE_LIMITS.jsonDepthMax} levels`)
+}
+
+/** Makes something when it is first wanted, and gives the same from then on. */
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined
+  return () => {
+    made ??= { value: make() }
+    return made.value
+  }
 }

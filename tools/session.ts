@@ -5,13 +5,16 @@
 import type { ToolDescription } from '../bus/wire/catalog.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { isObject, type JsonObject } from '../bus/wire/json.ts'
+import { allowedBaggage, traceFields } from '../bus/wire/trace.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { noService, type ServiceTelemetry } from '../telemetry/telemetry.ts'
 import { Connection, serverError } from './connection.ts'
 import { MCP_LIMITS } from './limits.ts'
 import { type KnownTools, Listing } from './listing.ts'
 import { Reopening } from './reopening.ts'
 import { IDEMPOTENCY_KEY } from './runtimes/channel.ts'
 import type { ResolvedRuntime } from './runtimes/open.ts'
+import type { Transport } from './telling.ts'
 import { readResult, type ToolResult } from './tool-result.ts'
 
 export interface ToolCall {
@@ -25,9 +28,12 @@ export interface ToolCall {
   /** Sent in `_meta` and, where there is HTTP, as headers; empty where there is no trace. */
   readonly traceparent: string
   readonly tracestate?: string | undefined
+  /** As it came: what of it leaves, the session's `baggageKeys` say. */
+  readonly baggage?: string | undefined
 }
 
 export interface ToolSession {
+  readonly transport: Transport
   /** All tools, read anew. Tools that cannot be offered are left out and logged. Rejects as `call`. */
   list(signal?: AbortSignal): Promise<readonly ToolDescription[]>
   /**
@@ -52,16 +58,24 @@ export interface SessionOptions {
   readonly listTimeoutMs?: number
   /** Where the safe part of a child's environment comes from. Default: `process.env`. */
   readonly env?: NodeJS.ProcessEnv
+  /** Which baggage the server is sent, by key. Default none. */
+  readonly baggageKeys?: readonly string[]
+  /** Where spans of tools that run in this process go. Default: nowhere. */
+  readonly telemetry?: ServiceTelemetry
 }
+
+const TRANSPORTS: { readonly [R in ResolvedRuntime['runtime']]?: Transport } = { stdio: 'pipe', url: 'tcp' }
 
 export function openSession(runtime: ResolvedRuntime, options: SessionOptions): ToolSession {
   return new McpSession(runtime, options)
 }
 
 class McpSession implements ToolSession {
+  readonly transport: Transport
   private readonly name: string
   private readonly log: Logger
   private readonly listTimeoutMs: number
+  private readonly baggageKeys: readonly string[]
   private readonly reopening: Reopening
   private readonly listing: Listing
   private readonly listeners = new Set<() => void>()
@@ -76,7 +90,11 @@ class McpSession implements ToolSession {
       openTimeoutMs = MCP_LIMITS.openMs,
       listTimeoutMs = MCP_LIMITS.listMs,
       env = process.env,
+      baggageKeys = [],
+      telemetry = noService,
     } = options
+    this.transport = TRANSPORTS[runtime.runtime]
+    this.baggageKeys = baggageKeys
     this.name = name
     this.log = log
     this.listTimeoutMs = listTimeoutMs
@@ -87,6 +105,7 @@ class McpSession implements ToolSession {
           name,
           log,
           env,
+          telemetry,
           signal,
           timeoutMs: openTimeoutMs,
           onListChanged: () => this.changed(),
@@ -112,7 +131,8 @@ class McpSession implements ToolSession {
 
   async call(call: ToolCall): Promise<ToolResult> {
     const deadline = performance.now() + call.timeoutMs
-    return this.over(deadline, call.signal, (connection) => this.callOver(connection, call, deadline))
+    const place = traceFields(call.traceparent)
+    return this.over(deadline, call.signal, (connection) => this.callOver(connection, call, deadline), place)
   }
 
   onListChanged(listener: () => void): () => void {
@@ -131,6 +151,7 @@ class McpSession implements ToolSession {
     deadline: number,
     signal: AbortSignal | undefined,
     work: (connection: Connection) => Promise<T>,
+    place = {},
   ): Promise<T> {
     for (let isRepeat = false; ; isRepeat = true) {
       const connection = await this.wait(this.reopening.open(), deadline, signal)
@@ -138,7 +159,7 @@ class McpSession implements ToolSession {
         return await work(connection)
       } catch (error) {
         if (isRepeat || !neverArrived(error)) throw error
-        this.log.debug({ server: this.name, reason: error.message }, 'MCP request is repeated over a new connection')
+        this.log.debug({ server: this.name, reason: error.message, ...place }, 'MCP request is repeated over a new connection')
       }
     }
   }
@@ -146,7 +167,8 @@ class McpSession implements ToolSession {
   private async callOver(connection: Connection, call: ToolCall, deadline: number): Promise<ToolResult> {
     const { known, tool } = await this.find(connection, call, deadline)
     const { traceparent, tracestate } = call
-    const trace = { ...(traceparent && { traceparent }), ...(tracestate && { tracestate }) }
+    const baggage = allowedBaggage(call.baggage, this.baggageKeys)
+    const trace = { ...(traceparent && { traceparent }), ...(tracestate && { tracestate }), ...(baggage && { baggage }) }
     const raw = await connection.request(
       'tools/call',
       { name: tool.name, arguments: call.arguments, _meta: { ...trace, [IDEMPOTENCY_KEY]: call.idempotencyKey } },

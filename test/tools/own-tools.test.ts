@@ -5,14 +5,14 @@ import { z } from 'zod'
 import * as mini from 'zod/mini'
 import { KaosError } from '../../bus/wire/errors.ts'
 import { answerOf, TooLarge } from '../../tools/own/answer.ts'
-import { defineTool, isOwnTool, type ToolContext } from '../../tools/own/define.ts'
+import { defineTool, isOwnTool } from '../../tools/own/define.ts'
 import { mistakesIn } from '../../tools/own/mistakes.ts'
 import { loadToolModule } from '../../tools/own/module.ts'
 import { cachedPackage } from '../support/cached-npm.ts'
 import { errorOf } from '../support/mcp-calls.ts'
 import { toolFile } from '../support/tool-file.ts'
 
-const context: ToolContext = { idempotencyKey: 'k', signal: new AbortController().signal, traceparent: '' }
+const context = { idempotencyKey: 'k', signal: new AbortController().signal, traceparent: '' }
 
 describe('a tool', () => {
   it('has the types of its schemas and can be run in a unit test', async () => {

@@ -7,6 +7,7 @@ import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import { LRUCache } from 'lru-cache'
 import { KaosError } from '../../bus/wire/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
+import { noService, type ServiceTelemetry } from '../../telemetry/telemetry.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { ownToolServer } from './mcp-server.ts'
 import type { NamedTool } from './module.ts'
@@ -25,6 +26,8 @@ export interface HttpServingOptions {
   readonly host: string
   /** 0 for any free one. */
   readonly port: number
+  /** Default: off. */
+  readonly telemetry?: ServiceTelemetry
 }
 
 const PATH = '/mcp'
@@ -32,7 +35,7 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/
 
 /** Throws `usage` for an address that others can reach, and `port_taken`. */
 export async function serveOverHttp(options: HttpServingOptions): Promise<HttpServing> {
-  const { host, log } = options
+  const { host, log, telemetry = noService } = options
   if (!LOOPBACK.test(host)) {
     throw new KaosError(
       'usage',
@@ -76,7 +79,7 @@ export async function serveOverHttp(options: HttpServingOptions): Promise<HttpSe
       allowedOrigins: allowedHosts.map((name) => `http://${name}`),
       maxRequestBodySize: MCP_LIMITS.messageBytesMax,
     })
-    const { server } = ownToolServer(options.name, options.tools, log)
+    const { server } = ownToolServer(options.name, options.tools, { log, telemetry, served: 'tcp' })
     server.onerror = (error) => log.debug({ reason: error.message.slice(0, MCP_LIMITS.wordsLengthMax) }, 'MCP protocol error')
     await server.connect(transport as Transport)
     return transport

@@ -4,6 +4,7 @@ import { Writable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js'
 import type { Logger } from '../../telemetry/log.ts'
+import { noService, type ServiceTelemetry } from '../../telemetry/telemetry.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { ownToolServer } from './mcp-server.ts'
 import type { NamedTool } from './module.ts'
@@ -31,9 +32,11 @@ export async function serveOverStdio(options: {
   readonly log: Logger
   readonly stdin: Readable
   readonly stdout: Writable
+  /** Default: off. */
+  readonly telemetry?: ServiceTelemetry
 }): Promise<StdioServing> {
-  const { stdin, stdout, log } = options
-  const { server, idle } = ownToolServer(options.name, options.tools, log)
+  const { stdin, stdout, log, telemetry = noService } = options
+  const { server, idle } = ownToolServer(options.name, options.tools, { log, telemetry, served: 'pipe' })
   const lost = Promise.withResolvers<void>()
   stdout.once('error', (error) => {
     log.debug({ reason: error.message }, 'the client reads no more')

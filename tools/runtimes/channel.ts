@@ -1,6 +1,7 @@
 /** What a runtime gives to a session: a way to one MCP server, open for one MCP client. */
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import type { Logger } from '../../telemetry/log.ts'
+import type { ServiceTelemetry } from '../../telemetry/telemetry.ts'
 
 export interface Channel {
   readonly transport: Transport
@@ -24,6 +25,8 @@ export interface ChannelOptions {
   readonly log: Logger
   /** Where the safe part of a child's environment comes from. */
   readonly env: NodeJS.ProcessEnv
+  /** Where spans of tools that run in this process go. */
+  readonly telemetry: ServiceTelemetry
   /** The server is not what it was: what is under way may end, what is new needs a new channel. */
   onStale(): void
 }

@@ -11,7 +11,7 @@ export interface TypescriptRuntime {
 }
 
 /** Throws `tool_module`. */
-export async function openTypescript({ file }: TypescriptRuntime, { log }: ChannelOptions): Promise<Channel> {
+export async function openTypescript({ file }: TypescriptRuntime, { log, telemetry }: ChannelOptions): Promise<Channel> {
   const { tools } = await loadToolModule(file)
-  return openInProcess(ownToolServer('typescript', tools, log).server)
+  return openInProcess(ownToolServer('typescript', tools, { log, telemetry }).server)
 }

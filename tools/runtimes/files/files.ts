@@ -22,7 +22,7 @@ const path = z.string().max(FILES_LIMITS.pathLengthMax)
 /** Throws when the folder is not there. */
 export async function openFiles(runtime: FilesRuntime, { log }: ChannelOptions): Promise<Channel> {
   const root = await Root.open(runtime.root)
-  return openInProcess(ownToolServer('files', fileTools(root, runtime.writable), log).server)
+  return openInProcess(ownToolServer('files', fileTools(root, runtime.writable), { log }).server)
 }
 
 function fileTools(root: Root, isWritable: boolean): NamedTool[] {

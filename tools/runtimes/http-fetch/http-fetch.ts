@@ -38,7 +38,7 @@ export async function openHttpFetch(runtime: HttpFetchRuntime, { log }: ChannelO
     idempotentHint: true,
     run: ({ url, method }, { signal }) => fetchText(url, method, { hosts, allowPrivate, dispatcher }, signal),
   })
-  const channel = await openInProcess(ownToolServer('http-fetch', [{ name: 'fetch', tool }], log).server)
+  const channel = await openInProcess(ownToolServer('http-fetch', [{ name: 'fetch', tool }], { log }).server)
   return {
     ...channel,
     end: async () => {
