@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { containerSchema, gatewayRouteSchema, podSpecSchema } from './container.ts'
 import { type Declared, type DeepReadonly, nameCharsMax, resourceSchema } from './metadata.ts'
 import { withRules } from './rules.ts'
-import { telemetrySchema } from './telemetry.ts'
+import { agentTelemetrySchema } from './telemetry.ts'
 
 const memoryScope = z.enum(['agent', 'user', 'group', 'session'])
 
@@ -149,7 +149,7 @@ const configSchema = z.strictObject({
   taskConfig: taskConfigSchema.prefault({}).describe('Limits of one task.'),
   memory: memorySchema.prefault({}).describe('What is remembered.'),
   autonomous: autonomousSchema.optional().describe('Work without being asked.'),
-  telemetry: telemetrySchema.optional().describe('The same as spec.telemetry, where earlier versions have it.'),
+  telemetry: agentTelemetrySchema.optional().describe('The same as spec.telemetry, where earlier versions have it.'),
 })
 
 export const agentSpecSchema = withRules(
@@ -185,7 +185,7 @@ export const agentSpecSchema = withRules(
       .prefault({})
       .describe('Who can be reached.'),
     config: configSchema.prefault({}).describe('How the agent behaves.'),
-    telemetry: telemetrySchema.optional().describe('What is exported about its work.'),
+    telemetry: agentTelemetrySchema.optional().describe('What is exported about its work.'),
     waitForDependencies: z
       .boolean()
       .default(true)

@@ -26,10 +26,13 @@ const actedOn: Readonly<Record<Kind, Readonly<Record<string, Test>>>> = {
     'config.taskConfig.maxRuntimeSeconds': ifRunHere,
     'config.taskConfig.maxToolCalls': ifRunHere,
     'config.memory.contextLimit': ifRunHere,
+    telemetry: ifRunHere,
+    'config.telemetry': ifRunHere,
   },
   MCPServer: {
     runtime: (runtime) => isLocalRuntime(String(runtime)),
     params: (_params, { runtime }) => isLocalRuntime(String(runtime)) && runtime !== 'calculator' && runtime !== 'echo',
+    telemetry: always,
   },
   ModelAPI: {
     mode: always,

@@ -117,7 +117,7 @@ export function render(value: unknown, path: Path): string {
   if (path.includes('apiKey') || path.includes('env')) return 'text that is not shown here'
   // A command line may carry a token, a URL may carry a password: the first word without either is enough to find the place.
   const text = path.at(-1) === 'params' && typeof value === 'string' ? firstWord(value) : value
-  const shown = JSON.stringify(text)
+  const shown = JSON.stringify(text).replace(/\/\/[^/@\s]*@/, '//…@')
   return shown.length > givenCharsMax ? `${shown.slice(0, givenCharsMax)}…"` : shown
 }
 

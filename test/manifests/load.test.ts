@@ -103,12 +103,27 @@ test.each(['smollm2:135m', 'ollama/smollm2:135m'])('lets an agent ask for the ho
   expect(parse(`${api}---\n${agent('solo').replace('gpt-4o', `"${model}"`)}`).agents).toHaveLength(1)
 })
 
-test('accepts the same telemetry in both places', () => {
-  const { agents } = parse(
+test('accepts the same telemetry in both places, and acts on it', () => {
+  const { agents, warnings } = parse(
     `${models}---\n${agent('solo', '  telemetry: { enabled: true }\n  config: { telemetry: { enabled: true } }')}`,
   )
 
-  expect(agents[0]?.spec.telemetry).toEqual({ enabled: true })
+  expect(agents[0]?.spec.telemetry).toEqual({ enabled: true, traceBoundary: 'task' })
+  expect(warnings).toEqual([])
+})
+
+test.each([
+  'localhost:4317',
+  '[::1]:4317',
+  'http://otel-collector.observability.svc:4317',
+  'https://ingest.example.com/otlp/v1',
+  'grpc://collector:4317',
+])('takes an OTLP endpoint as %s', (endpoint) => {
+  const { agents } = parse(
+    `${models}---\n${agent('solo', `  telemetry: { endpoint: "${endpoint}", traceBoundary: activation }`)}`,
+  )
+
+  expect(agents[0]?.spec.telemetry).toEqual({ endpoint, traceBoundary: 'activation' })
 })
 
 test('names all fields that change nothing yet in one warning, written ones only', () => {
@@ -246,7 +261,7 @@ test('refuses to load nothing', () => {
 })
 
 test('loads the samples, one by one and together, without a warning', () => {
-  for (const sample of ['research-team.yaml', 'hierarchy.yaml', 'simple.yaml']) {
+  for (const sample of ['research-team.yaml', 'hierarchy.yaml', 'simple.yaml', 'day-out.yaml', 'newsroom.yaml']) {
     expect(loadManifests([join(samples, sample)]).warnings).toEqual([])
   }
   expect(loadManifests([samples]).warnings).toEqual([])

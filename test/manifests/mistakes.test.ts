@@ -276,6 +276,26 @@ const cases: readonly Case[] = [
     message:
       'given a mapping with enabled, allowed: one of spec.telemetry and spec.config.telemetry, or the same in both; they differ',
   },
+  ...['localhost', 'ftp://collector:21', 'http://', 'http://user:secret@collector:4317', ':4317', 'collector:4317/v1'].map(
+    (endpoint) => ({
+      title: `an OTLP endpoint that is none: ${endpoint}`,
+      text: working(`  telemetry: { endpoint: "${endpoint}" }`),
+      at: '15:26 Agent boss spec.telemetry.endpoint',
+      message: `given "${endpoint.replace('user:secret', '…')}", allowed: host:port, or a URL that begins with http://, https:// or grpc://, without user and password`,
+    }),
+  ),
+  {
+    title: 'a trace boundary where no task is',
+    text: mcpServer('  runtime: echo\n  telemetry: { traceBoundary: task }'),
+    at: '6:16 MCPServer tools spec.telemetry.traceBoundary',
+    message: 'unknown field, allowed: enabled, endpoint',
+  },
+  {
+    title: 'a trace boundary that is none',
+    text: working('  telemetry: { traceBoundary: turn }'),
+    at: '15:31 Agent boss spec.telemetry.traceBoundary',
+    message: 'given "turn", allowed: "task" or "activation"',
+  },
   ...(
     [
       ['type: remote', 'type', '"remote"', '"remote" only with memoryStore'],
