@@ -18,16 +18,19 @@ import { parseManifests, type System } from '../manifests/load.ts'
 import { loadTrace } from '../replay/load.ts'
 import { buildTimeline } from '../replay/timeline.ts'
 import { type Verdict, verdictLine } from '../replay/verdict.ts'
-import { createLog } from '../telemetry/log.ts'
+import { createLog, type Logger } from '../telemetry/log.ts'
+import type { ServiceTelemetry } from '../telemetry/telemetry.ts'
+import { clientService, withTelemetry } from './client/command-telemetry.ts'
 import { sendTask } from './client/sending.ts'
-import { EXIT } from './exit-codes.ts'
+import { EXIT } from './process/exit-codes.ts'
+import { interrupted } from './process/interrupt.ts'
 import { replay } from './replay.ts'
-import { interrupted } from './running/interrupt.ts'
 import { type Models, OFFLINE, resolveModels } from './running/models.ts'
 import { inventoryOf, loadSystem } from './running/system.ts'
 import { outputText } from './task.ts'
 import { LiveView, type ProgressEvent } from './view/live.ts'
 import { isColorful, paint, print, printJson, printWidth, say } from './view/terminal.ts'
+import { linkOf } from './view/trace-link.ts'
 import { drawTrace } from './view/trace-view.ts'
 
 const SAMPLE = fileURLToPath(new URL('../manifests/samples/research-team.yaml', import.meta.url))
@@ -39,6 +42,7 @@ const PROMPT_BEFORE = 'Then answer in at most five sentences'
 const PROMPT_AFTER = 'Then answer in at most three sentences'
 const RESULT_MS = 300_000
 const READY_MS = 20_000
+const STOP_MS = 5_000
 /** How long the offline model takes for a task that its script does not know. */
 const UNSCRIPTED_MS = 1_200
 /** After a specialist began to think: the middle, if nothing better comes. */
@@ -77,7 +81,9 @@ export async function demo(words: readonly string[], options: { readonly json?: 
     const hosts = new Hosts(server.url, models)
     stopping.push(() => hosts.stop())
     await hosts.start()
-    const act = await killInTheMiddle({ bus, models, hosts, text, tell, log })
+    const act = await withTelemetry(clientService(bus.namespace), log, (telemetry) =>
+      killInTheMiddle({ bus, models, hosts, text, tell, log, telemetry }),
+    )
     const { result } = act
     heading(tell, result.state === 'completed' ? 'The answer' : `The task ${result.state}`)
     tell(result.state === 'completed' ? outputText(result.output).trim() : `${result.failure.code}: ${result.failure.message}`)
@@ -87,6 +93,8 @@ export async function demo(words: readonly string[], options: { readonly json?: 
     heading(tell, `The trace: kaos trace show ${result.trace}`)
     const tree = buildTimeline(await loadTrace(bus, result.trace))
     for (const line of drawTrace(tree, { width: printWidth(), color: isColorful(process.stdout) })) tell(line)
+    const link = linkOf({ trace: result.trace, task: result.task })
+    if (link !== undefined) tell(link)
 
     heading(tell, 'kaos replay last')
     const same = await replay(bus, result.trace, system)
@@ -127,9 +135,10 @@ async function killInTheMiddle(options: {
   readonly hosts: Hosts
   readonly text: string
   readonly tell: (line: string) => void
-  readonly log: Awaited<ReturnType<typeof createLog>>
+  readonly log: Logger
+  readonly telemetry: ServiceTelemetry
 }): Promise<Act> {
-  const { bus, models, hosts, text, tell, log } = options
+  const { bus, models, hosts, text, tell, log, telemetry } = options
   const live = new LiveView(paint)
   const asked: { readonly effect: string; readonly at: number }[] = []
   let killedAt = Number.POSITIVE_INFINITY
@@ -151,7 +160,7 @@ async function killInTheMiddle(options: {
     callback: guarded((_error, message) => void asked.push({ effect: message.subject.split('.').at(-1)!, at: Date.now() }), log),
   })
   await bus.connection.flush()
-  const sent = await sendTask(bus, AGENT, text)
+  const sent = await sendTask(bus, AGENT, text, { telemetry, env: process.env })
   const result = bus.results.wait(AGENT, sent.key, { deadlineMs: RESULT_MS })
   await Promise.race([middle, result])
   let finished = new Set<string>()
@@ -244,8 +253,11 @@ class Hosts {
     await gone
   }
 
+  /** As a user would, so that its telemetry arrives; by force where that takes too long. */
   async stop(): Promise<void> {
-    await this.kill('SIGKILL')
+    const force = setTimeout(() => this.child?.kill('SIGKILL'), STOP_MS)
+    await this.kill('SIGTERM')
+    clearTimeout(force)
   }
 }
 

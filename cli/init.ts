@@ -3,7 +3,7 @@ import { cp, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, relative, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { KaosError } from '../bus/wire/errors.ts'
-import { EXIT } from './exit-codes.ts'
+import { EXIT } from './process/exit-codes.ts'
 import { paint, print, printJson } from './view/terminal.ts'
 
 const TEMPLATE = fileURLToPath(new URL('../docs/examples/team', import.meta.url))

@@ -1,9 +1,12 @@
 /** The kaos command: runs what was asked for and turns an error into words and an exit code. Verbs and options: `program.ts`. */
 import { CommanderError } from 'commander'
 import { KaosError } from '../bus/wire/errors.ts'
-import { EXIT, exitCodeOf } from './exit-codes.ts'
+import { EXIT, exitCodeOf } from './process/exit-codes.ts'
 import { program } from './program.ts'
 import { allowLeavingReaders, describeError, errorJson, printJson, say } from './view/terminal.ts'
+
+/** What still holds a process whose command is over: a tool that ignores its abort, an export that nobody answers. Nobody waits for it. */
+const LEAVE_MS = 500
 
 allowLeavingReaders()
 try {
@@ -20,3 +23,4 @@ try {
     process.exitCode = exitCodeOf(error)
   }
 }
+setTimeout(() => process.exit(), LEAVE_MS).unref()

@@ -2,8 +2,8 @@
 import { loadScript } from '../actors/testing/model-script.ts'
 import { startModelServer } from '../actors/testing/model-server.ts'
 import { createLog } from '../telemetry/log.ts'
-import { EXIT } from './exit-codes.ts'
-import { interrupted } from './running/interrupt.ts'
+import { EXIT } from './process/exit-codes.ts'
+import { interrupted } from './process/interrupt.ts'
 import { print, printJson } from './view/terminal.ts'
 
 export async function modelServe(options: {

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { modelServe } from './model.ts'
-import type { ListenAddress } from './running/address.ts'
-import { parseHealthAddress } from './running/health.ts'
+import type { ListenAddress } from './process/address.ts'
+import { parseHealthAddress } from './process/health.ts'
 import { taskGet, taskList, taskSend, taskSignal, taskWatch } from './task.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -155,10 +155,24 @@ export function program(): Command {
     .description('Draw a trace as a tree: who called whom, how long, what it cost, where it was taken over.')
     .argument('<trace>', 'trace id, task id, or "last"')
     .option('--content', 'with what was asked and answered')
+    .option('--ids', 'with span ids, as a tracing backend knows them; --json always has them')
     .addOption(json())
     .addOption(namespace())
     .addOption(context())
     .action(run(async (id: string, options: never) => (await import('./trace.ts')).traceShow(id, options)))
+
+  kaos
+    .command('memory')
+    .description('What agents remember.')
+    .command('events')
+    .description('List what agents remember of one request: messages, calls, delegations and answers, with their spans.')
+    .option('--trace <trace>', 'trace id, task id, or "last"', 'last')
+    .option('--agent <name>', 'only what this agent remembers')
+    .addOption(json())
+    .addOption(namespace())
+    .addOption(context())
+    .addHelpText('after', '\nExample:\n  kaos memory events --trace coordinator_order-17 --agent researcher')
+    .action(run(async (options: never) => (await import('./memory.ts')).memoryEventsShow(options)))
 
   kaos
     .command('replay')

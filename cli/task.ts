@@ -10,12 +10,14 @@ import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
 import { parseDoorBody, type StartBody } from '../bus/wire/message.ts'
 import { isVerb } from '../bus/wire/subjects.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { clientService, withTelemetry } from './client/command-telemetry.ts'
 import { beginningOf, type Found, findRecord, findTask, isAtDoor, type TaskAddress } from './client/lookup.ts'
-import { newId, sendSignal, sendTask } from './client/sending.ts'
+import { newId, type SentTask, sendSignal, sendTask } from './client/sending.ts'
 import { type ClientOptions, withBus } from './client/session.ts'
-import { EXIT } from './exit-codes.ts'
+import { EXIT } from './process/exit-codes.ts'
 import { LiveView, type ProgressEvent } from './view/live.ts'
 import { type Paint, paint, paintAside, print, printable, printJson, say, seconds, shown } from './view/terminal.ts'
+import { linkOf } from './view/trace-link.ts'
 
 /** A host that runs begins a task within milliseconds. */
 const NOT_BEGUN_MS = 5_000
@@ -35,28 +37,25 @@ export async function taskSend(
   if (input.trim() === '')
     throw new KaosError('usage', 'the task is empty: give its text after the agent, or "-" to read it from stdin')
   const start = parseDoorBody(input)
-  return withBus(options, async ({ bus, log }) => {
-    const isWatched = options.wait && !options.json && !options.quiet
-    if (isWatched) await showLive(bus, bus.subjects.allProgress(), rootTaskId(agent, keyOf(bus.namespace, agent, id)), log)
-    const sent = await sendTask(bus, agent, input, { id })
-    const begun = options.id === undefined ? undefined : await beginningWith(bus, sent, start)
-    if (!options.wait) {
-      const result = bus.subjects.result(agent, sent.key)
-      const trace = begun?.traceId ?? sent.traceId
-      if (options.json) printJson({ task: sent.task, agent, key: sent.key, trace, result })
-      else print(`task ${sent.task}\n  its result will be on ${result}\n  follow it with: kaos task watch ${sent.task}`)
-      return EXIT.ok
-    }
-    const leave = () => {
-      say(`\nthe work goes on: kaos task watch ${sent.task}`)
-      process.exit(EXIT.interrupted)
-    }
-    process.once('SIGINT', leave)
-    const result = await awaitResult(bus, sent, options).finally(() => process.off('SIGINT', leave))
-    // A task of the same id may have been at the door before ours.
-    if (options.id !== undefined && !begun) await beginningWith(bus, sent, start)
-    return printOutcome(sent, result, options)
-  })
+  return withBus(options, ({ bus, log }) =>
+    withTelemetry(clientService(bus.namespace), log, async (telemetry) => {
+      const isWatched = options.wait && !options.json && !options.quiet
+      if (isWatched) await showLive(bus, bus.subjects.allProgress(), rootTaskId(agent, keyOf(bus.namespace, agent, id)), log)
+      const sent = await sendTask(bus, agent, input, { id, telemetry, env: process.env })
+      if (sent.refused !== undefined) say(`TRACEPARENT "${printable(sent.refused)}" is no trace context: a new trace begins`)
+      const begun = options.id === undefined ? undefined : await beginningWith(bus, sent, start)
+      if (!options.wait) return printSent({ ...sent, traceId: begun?.traceId ?? sent.traceId }, bus, options)
+      const leave = () => {
+        say(`\nthe work goes on: kaos task watch ${sent.task}`)
+        process.exit(EXIT.interrupted)
+      }
+      process.once('SIGINT', leave)
+      const result = await awaitResult(bus, sent, options).finally(() => process.off('SIGINT', leave))
+      // A task of the same id may have been at the door before ours.
+      if (options.id !== undefined && !begun) await beginningWith(bus, sent, start)
+      return printOutcome(sent, result, options)
+    }),
+  )
 }
 
 /** Ends with 0 when the signal is stored; whether the task listens to it shows in its trace. */
@@ -201,6 +200,18 @@ async function awaitResult(
   return text === undefined ? undefined : (JSON.parse(text) as ResultRecord)
 }
 
+function printSent({ task, agent, key, traceId: trace }: SentTask, bus: NatsBus, options: Common): number {
+  const result = bus.subjects.result(agent, key)
+  if (options.json) {
+    printJson({ task, agent, key, trace, result })
+    return EXIT.ok
+  }
+  print(`task ${task}\n  its result will be on ${result}\n  follow it with: kaos task watch ${task}`)
+  const link = linkOf({ trace, task })
+  if (link !== undefined) print(`  see it at: ${link}`)
+  return EXIT.ok
+}
+
 function printOutcome(
   { task }: TaskAddress,
   result: ResultRecord | undefined,
@@ -213,15 +224,23 @@ function printOutcome(
 }
 
 function printResult(result: ResultRecord, options: Common): number {
-  if (options.json) printJson(result)
-  else if (result.state === 'completed') print(shown(outputText(result.output)))
+  const { state, trace, task } = result
+  const code = state === 'completed' ? EXIT.ok : EXIT.failed
+  if (options.json) {
+    printJson(result)
+    return code
+  }
+  // What was rejected never began.
+  const hasTrace = state !== 'rejected'
+  if (state === 'completed') print(shown(outputText(result.output)))
   else {
-    const { state, failure, trace } = result
-    // What was rejected never began.
-    const more = state === 'rejected' ? '' : `, trace ${trace}: kaos trace show ${trace}`
+    const { failure } = result
+    const more = hasTrace ? `, trace ${trace}: kaos trace show ${trace}` : ''
     say(`${colored(paintAside, state, state)}: ${printable(failure.message)}\n  ${failure.code}${more}`)
   }
-  return result.state === 'completed' ? EXIT.ok : EXIT.failed
+  const link = hasTrace ? linkOf({ trace, task }) : undefined
+  if (link !== undefined) say(`  ${link}`)
+  return code
 }
 
 export function outputText(output: Json): string {

@@ -5,9 +5,10 @@ import { loadTrace } from '../replay/load.ts'
 import { buildTimeline } from '../replay/timeline.ts'
 import { findTrace } from './client/lookup.ts'
 import { type ClientOptions, withBus } from './client/session.ts'
-import { EXIT } from './exit-codes.ts'
+import { EXIT } from './process/exit-codes.ts'
 import { taskLines } from './task.ts'
 import { isColorful, print, printJson, printWidth, say } from './view/terminal.ts'
+import { linkOf } from './view/trace-link.ts'
 import { drawTrace } from './view/trace-view.ts'
 
 interface Common extends ClientOptions {
@@ -33,12 +34,20 @@ export async function traceList(options: Common & { readonly limit: number }): P
   })
 }
 
-export async function traceShow(id: string, options: Common & { readonly content?: boolean }): Promise<number> {
+export async function traceShow(
+  id: string,
+  options: Common & { readonly content?: boolean; readonly ids?: boolean },
+): Promise<number> {
   return withBus(options, async ({ bus }) => {
     const trace = await loadTrace(bus, await findTrace(bus, id))
     const tree = buildTimeline(trace, { now: Date.now(), hasContent: options.content ?? false })
-    if (options.json) printJson(tree)
-    else for (const line of drawTrace(tree, { width: printWidth(), color: isColorful(process.stdout) })) print(line)
+    const link = linkOf({ trace: tree.traceId, task: tree.roots[0]?.task ?? '' })
+    if (options.json) printJson({ ...tree, ...(link !== undefined && { link }) })
+    else {
+      const drawing = { width: printWidth(), color: isColorful(process.stdout), hasIds: options.ids ?? false }
+      for (const line of drawTrace(tree, drawing)) print(line)
+      if (link !== undefined) print(link)
+    }
     return EXIT.ok
   })
 }

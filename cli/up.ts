@@ -7,16 +7,18 @@ import { KaosError } from '../bus/wire/errors.ts'
 import { userParty } from '../bus/wire/subjects.ts'
 import type { System } from '../manifests/load.ts'
 import { createLog } from '../telemetry/log.ts'
+import type { Telemetry } from '../telemetry/telemetry.ts'
 import { hint } from './client/sending.ts'
 import { namedBroker, runningBroker } from './client/session.ts'
-import { EXIT } from './exit-codes.ts'
-import type { ListenAddress } from './running/address.ts'
-import { defaultHealthAddress, type Health, serveHealth } from './running/health.ts'
+import type { ListenAddress } from './process/address.ts'
+import { EXIT } from './process/exit-codes.ts'
+import { defaultHealthAddress, type Health, serveHealth } from './process/health.ts'
+import { interrupted } from './process/interrupt.ts'
+import { surviveStrayErrors } from './process/stray-errors.ts'
 import { host } from './running/hosting.ts'
-import { interrupted } from './running/interrupt.ts'
 import { resolveModels } from './running/models.ts'
-import { surviveStrayErrors } from './running/stray-errors.ts'
 import { inventoryOf, loadSystem, Stopping, startSystem } from './running/system.ts'
+import { FLUSH_MS, placeLine, startHostTelemetry, type TelemetryPlace, telemetryPlaces } from './running/telemetry.ts'
 import { paint, paintAside, print, printJson, say } from './view/terminal.ts'
 
 const PORT = 4222
@@ -43,8 +45,11 @@ export async function up(options: {
     const health = await startHealth(options.health, stopping)
     const storeDir = resolve(folder, '.kaos', 'nats')
     const broker = namedBroker(options.context)
+    const telemetry = await startHostTelemetry({ system }, { env: process.env, log })
+    stopping.add(() => telemetry.stop(FLUSH_MS))
     const running = await startSystem(system, {
       broker,
+      telemetry,
       storeDir,
       port: options.port ?? PORT,
       env: process.env,
@@ -60,9 +65,10 @@ export async function up(options: {
     health?.watch(bus)
 
     for (const warning of system.warnings) say(paintAside('yellow', `warning: ${warning}`))
-    const healthUrl = health && { health: health.url }
-    if (options.json) printJson({ pid: process.pid, url, ...inventoryOf(system, namespace), models: modelLines, ...healthUrl })
-    else describe(system, settings, modelLines, namespace, health)
+    const places = telemetryPlaces({ system }, process.env)
+    const more = { ...(health && { health: health.url }), ...(telemetry.isOn && { telemetry: places }) }
+    if (options.json) printJson({ pid: process.pid, url, ...inventoryOf(system, namespace), models: modelLines, ...more })
+    else describe(system, settings, modelLines, namespace, [...healthLines(health), ...telemetryLines(telemetry, places)])
     const reason = await Promise.race([told, ...(server ? [server.exited.then(() => 'broker' as const)] : [])])
     health?.drain()
     if (reason === 'broker') {
@@ -98,18 +104,22 @@ export async function hostCommand(options: {
   const stopping = new Stopping(log)
   try {
     const health = await startHealth(options.health ?? defaultHealthAddress(process.env), stopping)
+    const only = options.only && new Set(options.only)
+    const telemetry = await startHostTelemetry({ system, only }, { env: process.env, log })
+    stopping.add(() => telemetry.stop(FLUSH_MS))
     const bus = await openBus(settings, { namespace, as: userParty('host'), log })
     stopping.add(() => bus.close())
     const models = await resolveModels(system, { env: process.env, log, isOffline: options.offline ?? false })
     stopping.add(() => models.stop())
-    const only = options.only && new Set(options.only)
-    const hosting = await host({ system, bus, places: models.places, log, env: process.env, only })
+    const hosting = await host({ system, bus, places: models.places, log, env: process.env, only, telemetry })
     stopping.add(() => hosting.stop(GRACE_MS))
     const told = interrupted() // before anybody can know that we are ready and tell us to go
     health?.watch(bus)
-    if (options.json) printJson({ ready: true, host: hosting.hostId, ...(health && { health: health.url }) })
+    const places = telemetryPlaces({ system, only }, process.env)
+    const more = { ...(health && { health: health.url }), ...(telemetry.isOn && { telemetry: places }) }
+    if (options.json) printJson({ ready: true, host: hosting.hostId, ...more })
     else {
-      if (health) print(healthLine(health))
+      for (const line of [...healthLines(health), ...telemetryLines(telemetry, places)]) print(line)
       print(`ready ${hosting.hostId}`)
     }
     await told
@@ -128,14 +138,18 @@ async function startHealth(address: ListenAddress | 'off' | undefined, stopping:
   return health
 }
 
-const healthLine = ({ url }: Health) => `health  ${url}/health and /ready`
+const healthLines = (health: Health | undefined) => (health ? [`health  ${health.url}/health and /ready`] : [])
+
+function telemetryLines({ isOn }: Telemetry, places: readonly TelemetryPlace[]): readonly string[] {
+  return isOn ? places.map((place) => `telemetry  ${placeLine(place)}`) : []
+}
 
 function describe(
   system: System,
   { servers, source, context }: BrokerSettings,
   modelLines: readonly string[],
   namespace: string,
-  health: Health | undefined,
+  more: readonly string[],
 ): void {
   const url = servers.join(',')
   const [first] = system.agents
@@ -146,7 +160,7 @@ function describe(
     if (spec.external) print(`  waiting for a program of yours that answers for ${metadata.name}`)
   }
   print(`  NATS    ${url}${source === 'embedded' ? ' (embedded, this machine only; anybody on it can do anything)' : ''}`)
-  if (health) print(`  ${healthLine(health)}`)
+  for (const line of more) print(`  ${line}`)
   print(context === undefined ? `\n  export NATS_URL=${url}` : `\n  export NATS_CONTEXT=${context}`)
   print(`  npx kaos task send ${agent} "…" --wait`)
   print(`  nats req kaos.${namespace}.ask.${agent} "…" --timeout 60s`)

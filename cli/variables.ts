@@ -1,4 +1,7 @@
-/** Every environment variable that is read, with what it means and what goes before it: the one home of this list. A test holds it against the source. */
+/**
+ * Every environment variable that is read, with what it means and what goes before it: the one home of this list. A test holds it against the
+ * source. Those of OpenTelemetry stand in `telemetry/settings.ts`.
+ */
 
 export interface Variable {
   /** A part in `<>` stands for a name of yours. */
@@ -6,7 +9,7 @@ export interface Variable {
   readonly meaning: string
   /** What counts when it is not set, or empty. */
   readonly absent: string
-  readonly group: 'broker' | 'model' | 'output' | 'place' | 'test'
+  readonly group: 'broker' | 'model' | 'output' | 'telemetry' | 'place' | 'test'
 }
 
 export const VARIABLES: readonly Variable[] = [
@@ -62,6 +65,28 @@ export const VARIABLES: readonly Variable[] = [
   },
   { group: 'output', name: 'AGENT_LOG_LEVEL', meaning: 'the same under the name that KAOS has', absent: 'INFO' },
   { group: 'output', name: 'NO_COLOR', meaning: 'set to anything: no colours', absent: 'colours on a terminal' },
+  {
+    group: 'telemetry',
+    name: 'KAOS_TRACE_URL_TEMPLATE',
+    meaning:
+      'link to a trace in your backend, shown by `kaos trace show` and `kaos task send`: a URL with `{trace_id}`, and `{task}` if you like',
+    absent: 'no link',
+  },
+  {
+    group: 'telemetry',
+    name: 'KAOS_BAGGAGE_KEYS',
+    meaning:
+      'keys of W3C baggage, with commas between, that models and MCP servers are sent; between agents all of it is handed on',
+    absent: 'none of it leaves',
+  },
+  {
+    group: 'telemetry',
+    name: 'TRACEPARENT',
+    meaning: 'W3C trace context of who runs `kaos task send`, as CI systems set it: the task becomes a part of that trace',
+    absent: 'a trace that follows from the id of the task',
+  },
+  { group: 'telemetry', name: 'TRACESTATE', meaning: 'W3C tracestate that belongs to `TRACEPARENT`', absent: 'none' },
+  { group: 'telemetry', name: 'BAGGAGE', meaning: 'W3C baggage that the task is sent with', absent: 'none' },
   {
     group: 'place',
     name: 'XDG_CACHE_HOME',

@@ -1,6 +1,7 @@
 /** A trace as a tree of actors and what they asked for, with times, waiting, tokens and takeovers. Plain data; works on unfinished traces too. */
 import type { ToolInput } from '../actors/agent/calls.ts'
 import type { ModelInput, ModelValue } from '../actors/agent/machine.ts'
+import { actorSpan } from '../actors/outbox.ts'
 import {
   addUsage,
   type Command,
@@ -12,7 +13,7 @@ import {
   type Usage,
 } from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
-import { effectId } from '../bus/wire/ids.ts'
+import { effectId, spanIdOf } from '../bus/wire/ids.ts'
 import type { Json } from '../bus/wire/json.ts'
 import { delegationsOf, type LoadedTrace } from './load.ts'
 import type { RecordedActor } from './record.ts'
@@ -37,7 +38,15 @@ export interface TraceTree {
   readonly roots: readonly ActorNode[]
 }
 
-export interface ActorNode {
+/** Where something stands in a tracing backend, if it was exported: ids are positions, so they are known without asking there. */
+export interface SpanPlace {
+  /** 16 hex digits. */
+  readonly spanId: string
+  /** Absent where the trace begins. */
+  readonly parentSpanId?: string
+}
+
+export interface ActorNode extends SpanPlace {
   readonly agent: string
   readonly task: string
   readonly state: ActorStatus
@@ -73,7 +82,7 @@ export interface TimelineOptions {
   readonly hasContent?: boolean
 }
 
-export interface EffectNode {
+export interface EffectNode extends SpanPlace {
   readonly id: string
   /** Which kind: `model`, `tool`, `delegate`, or `local`: a function of the agent's own machine. */
   readonly effect: string
@@ -92,6 +101,8 @@ export interface EffectNode {
   readonly attempts: number
   readonly usage: Usage
   readonly host?: string
+  /** Span of the tool server's own work on a call. */
+  readonly executeSpanId?: string
   /** The actor that a delegation began. */
   readonly child?: ActorNode
   /** What was asked; only with `hasContent`. */
@@ -112,7 +123,8 @@ export interface Takeover {
 
 export function buildTimeline(trace: LoadedTrace, options: TimelineOptions = {}): TraceTree {
   const actors = new Map(trace.actors.map((actor) => [actor.task, actor]))
-  const roots = trace.actors.filter(({ parent }) => parent === undefined).map((actor) => actorNode(actor, actors, options))
+  const whole = { ...options, traceId: trace.traceId, actors }
+  const roots = trace.actors.filter(({ parent }) => parent === undefined).map((actor) => actorNode(actor, whole))
   const known = roots.filter(({ entries }) => entries > 0)
   const startedAt = Math.min(...known.map((root) => root.startedAt))
   const state = statusOf(roots)
@@ -143,16 +155,24 @@ function statusOf(roots: readonly ActorNode[]): ActorStatus {
   return first ?? states.find((state) => state !== 'completed') ?? 'completed'
 }
 
-function actorNode(actor: RecordedActor, actors: ReadonlyMap<string, RecordedActor>, options: TimelineOptions): ActorNode {
+interface Whole extends TimelineOptions {
+  readonly traceId: string
+  readonly actors: ReadonlyMap<string, RecordedActor>
+}
+
+function actorNode(actor: RecordedActor, whole: Whole): ActorNode {
   const entries = actor.entries.map(({ entry }) => entry)
-  const effects = effectsOf(actor, actors, options)
+  const effects = effectsOf(actor, whole)
   const outcome = entries.find((entry) => entry.outcome)?.outcome
   const startedAt = entries[0]?.at ?? 0
   const isWorking = !outcome && actor.missing.every(({ kind }) => kind === 'outcome')
-  const lastAt = Math.max(entries.at(-1)?.at ?? 0, isWorking ? (options.now ?? 0) : 0)
+  const lastAt = Math.max(entries.at(-1)?.at ?? 0, isWorking ? (whole.now ?? 0) : 0)
+  const parentSpanId = entries[0]?.trace?.parentSpanId
   return {
     agent: actor.agent,
     task: actor.task,
+    spanId: actorSpan({ traceId: whole.traceId, flags: 0 }, actor.task),
+    ...(parentSpanId !== undefined && { parentSpanId }),
     state: outcome?.state ?? (isWorking ? 'working' : 'unknown'),
     ...(outcome && outcome.state !== 'completed' && { failure: outcome.failure }),
     startedAt,
@@ -176,11 +196,9 @@ function signalsOf(entries: readonly Entry[]): readonly Signal[] {
   })
 }
 
-function effectsOf(
-  actor: RecordedActor,
-  actors: ReadonlyMap<string, RecordedActor>,
-  options: TimelineOptions,
-): readonly EffectNode[] {
+function effectsOf(actor: RecordedActor, whole: Whole): readonly EffectNode[] {
+  const { traceId, actors, hasContent } = whole
+  const parentSpanId = actorSpan({ traceId, flags: 0 }, actor.task)
   const entries = actor.entries.map(({ entry }) => entry)
   const children = new Map(delegationsOf(actor).map(({ task }) => [task, actors.get(task)]))
   const hasEnded = entries.some((entry) => entry.outcome)
@@ -197,8 +215,11 @@ function effectsOf(
           effect: localSource(command.effect) === undefined ? command.effect : 'local',
           name: nameOf(command, answer),
           ...(answer ? answered(entry.at, answer) : unanswered(entry.at, isStopped)),
-          ...(child && { child: actorNode(child, actors, options) }),
-          ...(options.hasContent && contentOf(command.input, answer)),
+          spanId: spanIdOf(traceId, id),
+          parentSpanId,
+          ...(command.effect === 'tool' && { executeSpanId: spanIdOf(traceId, `${id}/execute`) }),
+          ...(child && { child: actorNode(child, whole) }),
+          ...(hasContent && contentOf(command.input, answer)),
         },
       ]
     }),
@@ -210,7 +231,7 @@ function contentOf(asked: Json, answer: Entry | undefined): Pick<EffectNode, 'as
   return answer?.input.kind === 'error' ? { asked, answer: answer.input.failure as unknown as Json } : { asked }
 }
 
-type Answer = Omit<EffectNode, 'id' | 'effect' | 'name' | 'child' | 'asked' | 'answer'>
+type Answer = Omit<EffectNode, keyof SpanPlace | 'executeSpanId' | 'id' | 'effect' | 'name' | 'child' | 'asked' | 'answer'>
 
 function unanswered(begunAt: number, isStopped: boolean): Answer {
   const state = isStopped ? 'stopped' : 'open'

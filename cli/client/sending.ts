@@ -9,13 +9,11 @@ import { type Json, sha256 } from '../../bus/wire/json.ts'
 import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
 import { blobBody, HEADERS } from '../../bus/wire/message.ts'
 import { agentParty, userParty } from '../../bus/wire/subjects.ts'
-import { formatTraceparent } from '../../bus/wire/trace.ts'
 import { nearestTo } from '../../manifests/loading/nearest.ts'
 import type { TaskAddress } from './lookup.ts'
+import { type SendTrace, type SendTraceOptions, sendTrace } from './send-trace.ts'
 
-export interface SentTask extends TaskAddress {
-  readonly traceId: string
-}
+export type SentTask = TaskAddress & Pick<SendTrace, 'traceId' | 'refused'>
 
 const TRIES = 5
 const NAMED_MAX = 20
@@ -29,21 +27,24 @@ export async function sendTask(
   bus: NatsBus,
   agent: string,
   input: string,
-  options: { readonly id?: string | undefined } = {},
+  options: { readonly id?: string | undefined } & Pick<SendTraceOptions, 'telemetry' | 'env'> = {},
 ): Promise<SentTask> {
-  const id = options.id ?? newId()
+  const { id = newId(), telemetry, env } = options
   const key = keyOf(bus.namespace, agent, id)
-  const task = rootTaskId(agent, key)
-  const traceId = randomBytes(16).toString('hex')
-  const headers: HeaderPairs = [
-    [HEADERS.messageId, id],
-    ['traceparent', formatTraceparent(traceId, randomBytes(8).toString('hex'), 1)],
-  ]
-  const body = await doorBody(bus, agent, task, input)
+  const address = { agent, key, task: rootTaskId(agent, key) }
+  const trace = sendTrace({ namespace: bus.namespace, address, telemetry, env })
+  await trace.record(async () => {
+    const body = await doorBody(bus, agent, address.task, input)
+    await publishTask(bus, agent, body, [[HEADERS.messageId, id], ...trace.headers])
+  })
+  return { ...address, traceId: trace.traceId, refused: trace.refused }
+}
+
+async function publishTask(bus: NatsBus, agent: string, body: string, headers: HeaderPairs): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {
       await bus.publisher.publish(bus.subjects.door(agent), body, headers)
-      return { agent, key, task, traceId }
+      return
     } catch (error) {
       if (!(error instanceof PublishFailed)) throw error
       if (error.kind === 'no-stream') throw await unknownAgent(bus, agent)

@@ -10,12 +10,15 @@ import { serveAgent } from '../../actors/service.ts'
 import { systemClock } from '../../bus/contracts.ts'
 import type { NatsBus } from '../../bus/open.ts'
 import { type AgentCard, CATALOG_VERSION } from '../../bus/wire/catalog.ts'
+import { parseBaggageKeys } from '../../bus/wire/trace.ts'
 import type { Agent } from '../../manifests/agent.ts'
 import type { System } from '../../manifests/load.ts'
 import { resolveToolServer } from '../../manifests/local.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { crashFromEnv } from './crash.ts'
+import { noTelemetry, type Telemetry } from '../../telemetry/telemetry.ts'
+import { crashFromEnv } from '../process/crash.ts'
 import { loadMachines } from './machines.ts'
+import { agentService, toolService } from './telemetry.ts'
 
 export interface Hosting {
   readonly hostId: string
@@ -29,19 +32,26 @@ export interface HostingOptions {
   readonly places: ReadonlyMap<string, ModelPlace>
   readonly log: Logger
   readonly env: NodeJS.ProcessEnv
+  /** Default: off. It is not stopped here. */
+  readonly telemetry?: Telemetry | undefined
   /** Names of agents and tool servers; absent: all. */
   readonly only?: ReadonlySet<string> | undefined
 }
 
 /** Rejects before anything runs when a tool server cannot run here, or the file of a machine or of tools cannot be loaded. */
 export async function host(options: HostingOptions): Promise<Hosting> {
-  const { system, bus, log, env } = options
+  const { system, bus, log, env, telemetry = noTelemetry } = options
+  const baggageKeys = parseBaggageKeys(env.KAOS_BAGGAGE_KEYS)
   const isWanted = (name: string) => !options.only || options.only.has(name)
   const servers = system.mcpServers
     .filter((server) => isWanted(server.metadata.name))
-    .map((server) => ({ name: server.metadata.name, place: resolveToolServer(server, { env }) }))
+    .map((server) => ({
+      name: server.metadata.name,
+      place: resolveToolServer(server, { env }),
+      telemetry: telemetry.service(toolService(server)),
+    }))
   const identity = newIdentity()
-  const client = createModelClient({ log })
+  const client = createModelClient({ log, baggageKeys })
   const machine = agentMachine()
   const machines = await loadMachines(system, isWanted)
   const crash = crashFromEnv(env)
@@ -56,17 +66,20 @@ export async function host(options: HostingOptions): Promise<Hosting> {
       const own = machines.get(name)
       const { catalog, subjects } = bus
       const shared = { agent, peers, subjects, client, clock: systemClock }
-      const runtime = own ? ownRuntime({ ...shared, own, place }) : agentRuntime({ ...shared, machine, catalog, place: place! })
-      return { agent, runtime }
+      const service = telemetry.service(agentService(agent))
+      const runtime = own
+        ? ownRuntime({ ...shared, own, place, telemetry: service })
+        : agentRuntime({ ...shared, machine, catalog, place: place! })
+      return { agent, runtime, service }
     })
   // Before the agents: their first tasks want to know the tools.
   const tools =
     servers.length > 0
-      ? await (await import('./tool-serving.ts')).serveToolServers({ servers, bus, identity, log, env })
+      ? await (await import('./tool-serving.ts')).serveToolServers({ servers, bus, identity, log, env, baggageKeys })
       : undefined
-  const agents = runtimes.map(({ agent, runtime }) => {
+  const agents = runtimes.map(({ agent, runtime, service: ownTelemetry }) => {
     const announcing = announceAgent({ card: cardOf(agent), catalog: bus.catalog, log })
-    const service = serveAgent({ bus, agent: runtime, identity, clock: systemClock, log, crash })
+    const service = serveAgent({ bus, agent: runtime, identity, clock: systemClock, log, crash, telemetry: ownTelemetry })
     return { announcing, service }
   })
 

@@ -9,6 +9,7 @@ import { KaosError } from '../../bus/wire/errors.ts'
 import { userParty } from '../../bus/wire/subjects.ts'
 import { loadManifests, type System } from '../../manifests/load.ts'
 import type { Logger } from '../../telemetry/log.ts'
+import type { Telemetry } from '../../telemetry/telemetry.ts'
 import { serveAsk } from './ask.ts'
 import { cardOf, host } from './hosting.ts'
 import { type ModelsOptions, resolveModels } from './models.ts'
@@ -32,13 +33,15 @@ export interface SystemOptions extends ModelsOptions {
   readonly storeDir: string
   /** Of a broker of its own: this one, or any if it is taken; 0: any. */
   readonly port: number
+  /** Default: off. It is not stopped here. */
+  readonly telemetry?: Telemetry | undefined
   /** Told in words what somebody who waits wants to know. */
   readonly say: (line: string) => void
 }
 
 /** Rejects with nothing left running. */
 export async function startSystem(system: System, options: SystemOptions): Promise<RunningSystem> {
-  const { log, env, say } = options
+  const { log, env, say, telemetry } = options
   const stopping = new Stopping(log)
   let graceMs = 0
   try {
@@ -53,7 +56,7 @@ export async function startSystem(system: System, options: SystemOptions): Promi
     await createStreams(bus.connection, inventoryOf(system, namespace))
     const models = await resolveModels(system, options)
     stopping.add(() => models.stop())
-    const hosting = await host({ system, bus, places: models.places, log, env })
+    const hosting = await host({ system, bus, places: models.places, log, env, telemetry })
     stopping.add(() => hosting.stop(graceMs))
     const external = system.agents.filter(({ spec }) => spec.external)
     const announcing = external.map((agent) => announceAgent({ card: cardOf(agent), catalog: bus.catalog, log }))

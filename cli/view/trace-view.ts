@@ -11,6 +11,8 @@ export interface DrawOptions {
   /** Columns of the terminal. */
   readonly width: number
   readonly color: boolean
+  /** Whether span ids are shown, as a tracing backend knows them. */
+  readonly hasIds?: boolean
 }
 
 /** One line before it is laid out. */
@@ -38,10 +40,10 @@ const BAR_WIDTH_MIN = 90
 /** A shorter wait is nothing that anybody would look into. */
 const WAIT_SHOWN_MIN_MS = 10
 
-export function drawTrace(tree: TraceTree, { width, color }: DrawOptions): string[] {
+export function drawTrace(tree: TraceTree, { width, color, hasIds = false }: DrawOptions): string[] {
   const paint = (style: Style | undefined, text: string) =>
     color && style && text !== '' ? styleText(style, text, { validateStream: false }) : text
-  const rows = tree.roots.flatMap((root) => actorRows(root, undefined, '', '', tree.lastAt))
+  const rows = tree.roots.flatMap((root) => actorRows(root, undefined, '', '', { lastAt: tree.lastAt, hasIds }))
   const widest = Math.max(0, ...rows.map(({ branch, label, timing }) => (timing ? branch.length + label.length : 0)))
   const labelColumns = Math.min(widest, Math.floor(width * LABEL_SHARE_MAX))
   const barColumns = width >= BAR_WIDTH_MIN ? BAR_COLUMNS : 0
@@ -73,8 +75,16 @@ function headOf({ traceId, state, ms, usage, entries, takeovers }: TraceTree): s
   return [...facts, ...(takeovers > 0 ? [count(takeovers, 'takeover', 'takeovers')] : [])].join('  ')
 }
 
+/** What rows say beside what their nodes do. */
+interface Saying {
+  /** Until when what is under way is drawn, epoch ms. */
+  readonly lastAt: number
+  readonly hasIds: boolean
+}
+
 /** An actor, then all that it asked for and the takeovers between, in the order of time. `asked` is the delegation that began it. */
-function actorRows(actor: ActorNode, asked: EffectNode | undefined, branch: string, below: string, lastAt: number): Row[] {
+function actorRows(actor: ActorNode, asked: EffectNode | undefined, branch: string, below: string, saying: Saying): Row[] {
+  const { lastAt, hasIds } = saying
   const isOpen = actor.state === 'working'
   const own: Row = {
     branch,
@@ -86,7 +96,12 @@ function actorRows(actor: ActorNode, asked: EffectNode | undefined, branch: stri
       startedAt: actor.startedAt,
       endedAt: isOpen ? lastAt : actor.lastAt,
     },
-    details: [...longer('waited', asked?.waitMs ?? 0), ...longer('parked', actor.parkedMs), tokens(actor.usage)],
+    details: [
+      ...(hasIds ? [`span ${actor.spanId}`, ...(asked ? [`delegate ${asked.spanId}`] : [])] : []),
+      ...longer('waited', asked?.waitMs ?? 0),
+      ...longer('parked', actor.parkedMs),
+      tokens(actor.usage),
+    ],
     ...problemOf(actor.state === 'completed' || isOpen ? undefined : actor.state, actor.failure),
   }
   const nodes = [
@@ -106,13 +121,13 @@ function actorRows(actor: ActorNode, asked: EffectNode | undefined, branch: stri
       const [here, under] = isLast ? [`${below}└─ `, `${below}   `] : [`${below}├─ `, `${below}│  `]
       if ('remark' in node) return [{ branch: here, label: node.remark, style: node.style, details: [] }]
       const { child } = node.effect
-      const rows = child ? actorRows(child, node.effect, here, under, lastAt) : [effectRow(node.effect, here, lastAt)]
+      const rows = child ? actorRows(child, node.effect, here, under, saying) : [effectRow(node.effect, here, saying)]
       return [rows[0]!, ...contentRows(node.effect, child ? `${under}│  ` : `${under}   `), ...rows.slice(1)]
     }),
   ]
 }
 
-function effectRow(effect: EffectNode, branch: string, lastAt: number): Row {
+function effectRow(effect: EffectNode, branch: string, { lastAt, hasIds }: Saying): Row {
   const { state, begunAt, startedAt, waitMs, attempts, usage } = effect
   const isOpen = state === 'open'
   const endedAt = effect.endedAt ?? (isOpen ? lastAt : begunAt)
@@ -122,6 +137,7 @@ function effectRow(effect: EffectNode, branch: string, lastAt: number): Row {
     ...(isOpen && { style: 'yellow' }),
     timing: { text: state === 'stopped' ? '-' : timeOf(effect.ms ?? endedAt - startedAt, isOpen), begunAt, startedAt, endedAt },
     details: [
+      ...(hasIds ? [`span ${effect.spanId}`, ...(effect.executeSpanId ? [`execute ${effect.executeSpanId}`] : [])] : []),
       ...longer('waited', waitMs),
       ...(usage.inputTokens + usage.outputTokens > 0 ? [tokens(usage)] : []),
       ...(attempts > 1 ? [`${attempts} attempts`] : []),

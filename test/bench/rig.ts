@@ -1,4 +1,7 @@
-/** The processes of the bench as a user would run them: broker, host, tool server, model; beside them the client and the plain function. */
+/**
+ * The processes of the bench as a user would run them: broker, host, tool server, model, and both once more for each way of telemetry, with a
+ * backend; beside them the client and the plain function.
+ */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,10 +15,10 @@ import { inventoryOf, loadSystem } from '../../cli/running/system.ts'
 import { silentLog } from '../../telemetry/log.ts'
 import { startTestBroker } from '../support/broker.ts'
 import type { Sample } from './closed-loop.ts'
-import type { LoadQuestion } from './load-client.ts'
-import type { PlainQuestion } from './plain.ts'
 import { BenchProcess, residentMb } from './process.ts'
-import type { Replayed } from './replaying.ts'
+import type { LoadQuestion } from './programs/load-client.ts'
+import type { PlainQuestion } from './programs/plain.ts'
+import type { Replayed } from './programs/replaying.ts'
 import {
   COORDINATOR,
   LOCAL,
@@ -25,6 +28,9 @@ import {
   REMOTE,
   scriptOf,
   TOOL_SERVER,
+  TRACED,
+  type Traced,
+  tracedToolServer,
   WORKERS,
 } from './system.ts'
 
@@ -33,6 +39,8 @@ const here = (file: string) => fileURLToPath(new URL(file, import.meta.url))
 
 export const WORKLOADS = {
   remote: 'model → 2 tools over NATS → model',
+  traced: 'the same, with telemetry',
+  sampled: 'the same, with telemetry of 1 % of the traces',
   local: 'model → 2 local tools → model',
   workers: 'coordinator → 2 workers (4 model calls)',
   plain: 'plain async function, no bus',
@@ -85,7 +93,7 @@ export class Rig implements AsyncDisposable {
     parts.defer(() => rm(folder, { recursive: true, force: true }))
     const manifest = join(folder, 'bench.yaml')
     const script = join(folder, 'script.yaml')
-    await writeFile(manifest, manifestText())
+    await writeFile(manifest, manifestText({ traced: true }))
     await writeFile(script, stringify(scriptOf(slowMs)))
     const broker = await startTestBroker()
     parts.use(broker)
@@ -102,13 +110,25 @@ export class Rig implements AsyncDisposable {
     const model = await start('model', [KAOS, 'model', 'serve', '--script', script])
     const modelUrl = /http:\/\/\S+/.exec(model.line)?.[0] ?? ''
     const env = { MODEL_API_URL: modelUrl, MODEL_API_KEY: 'bench' }
-    const [host, tools, local, client, plain, replayer] = await Promise.all([
+    const sink = await start('sink', [here('./programs/otlp-sink.ts')])
+    const exporting = async (agent: Traced) => {
+      const sampler = { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: `${TRACED[agent]}` }
+      const telemetry = { ...env, OTEL_EXPORTER_OTLP_ENDPOINT: sink.line, ...sampler }
+      const [ofHost, ofTools] = await Promise.all([
+        start(agent, [KAOS, 'host', '-f', manifest, '--only', agent], telemetry),
+        start(`${agent}-tools`, [KAOS, 'host', '-f', manifest, '--only', tracedToolServer(agent)], telemetry),
+      ])
+      return { [`${agent} host`]: ofHost.process.pid, [`${agent} tools`]: ofTools.process.pid }
+    }
+    const [host, tools, local, client, plain, replayer, traced, sampled] = await Promise.all([
       start('host', [KAOS, 'host', '-f', manifest, '--only', REMOTE, COORDINATOR, ...WORKERS], env),
       start('tools', [KAOS, 'host', '-f', manifest, '--only', TOOL_SERVER], env),
-      start('local', [here('./local-host.ts'), manifest], env),
-      start('client', [here('./load-client.ts')]),
-      start('plain', [here('./plain.ts'), modelUrl]),
-      start('replayer', [here('./replaying.ts'), manifest]),
+      start('local', [here('./programs/local-host.ts'), manifest], env),
+      start('client', [here('./programs/load-client.ts')]),
+      start('plain', [here('./programs/plain.ts'), modelUrl]),
+      start('replayer', [here('./programs/replaying.ts'), manifest]),
+      exporting('traced'),
+      exporting('sampled'),
     ])
     await delay(settleMs)
     const rig = new Rig(
@@ -119,6 +139,8 @@ export class Rig implements AsyncDisposable {
         host: host.process.pid,
         local: local.process.pid,
         tools: tools.process.pid,
+        ...traced,
+        ...sampled,
         client: client.process.pid,
       },
     )
@@ -136,6 +158,9 @@ export class Rig implements AsyncDisposable {
     switch (workload) {
       case 'remote':
         return ofAgent(REMOTE)
+      case 'traced':
+      case 'sampled':
+        return ofAgent(workload)
       case 'local':
         return ofAgent(LOCAL)
       case 'workers':

@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: runs every load and writes `results/<commit>.json`, then says what it found. Takes about six minutes.
+ * `npm run bench`: runs every load and writes `results/<commit>.json`, then says what it found. Takes about seven minutes.
  *
  *   --quick          one short round of a few loads, which proves that the bench works
  *   --rounds N       default 3; --window MS: of each, default 2,500
@@ -18,6 +18,7 @@ import type { Sample } from './closed-loop.ts'
 import { newestResults, type Results, writeResults } from './results.ts'
 import { Rig, WORKLOADS, type Workload } from './rig.ts'
 import { measureStartup } from './startup.ts'
+import { TRACED } from './system.ts'
 import { tablesOf, updatePage } from './table.ts'
 
 const { values: given } = parseArgs({
@@ -57,8 +58,8 @@ async function bench(): Promise<void> {
   const delays = numbers(given['model-ms']) ?? (quick ? [0] : [0, slowMs])
   const loads = delays.flatMap((modelMs) =>
     workloads
-      // Nothing of a raw publish waits for a model.
-      .filter((workload) => modelMs === delays[0] || !workload.startsWith('publish'))
+      // Nothing of a raw publish waits for a model, and telemetry costs the same whether a model is slow.
+      .filter((workload) => modelMs === delays[0] || !(workload.startsWith('publish') || workload in TRACED))
       .flatMap((workload) => inFlights.map((inFlight) => ({ workload, modelMs, inFlight, rounds: [] as Sample[] }))),
   )
 
@@ -84,7 +85,7 @@ async function bench(): Promise<void> {
     }
   }
   const replays: number[] = []
-  const replayedAgents = workloads.some((workload) => ['remote', 'local', 'workers'].includes(workload))
+  const replayedAgents = workloads.some((workload) => !['plain', 'publish-1', 'publish-all'].includes(workload))
   for (let i = 0; i < rounds && replayedAgents; i++) {
     const replayed = await rig.replay(quick ? 20 : 300)
     replays.push(replayed.entriesPerSecond)
@@ -138,7 +139,15 @@ async function versions(): Promise<Record<string, string>> {
     const file = fileURLToPath(new URL(`../../node_modules/${name}/package.json`, import.meta.url))
     return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
   }
-  const packages = ['xstate', '@nats-io/transport-node', '@nats-io/jetstream', 'undici', '@modelcontextprotocol/sdk', 'pino']
+  const packages = [
+    'xstate',
+    '@nats-io/transport-node',
+    '@nats-io/jetstream',
+    'undici',
+    '@modelcontextprotocol/sdk',
+    'pino',
+    '@opentelemetry/sdk-trace',
+  ]
   return {
     node: process.versions.node,
     'nats-server': (await findTestServer()).version,

@@ -8,6 +8,10 @@ export const TOOL_SERVER = 'desk'
 export const REMOTE = 'remote'
 /** The same agent with tools that are functions of its host. */
 export const LOCAL = 'local'
+/** The same agent as `REMOTE`, with a tool server of its own, by how much of its work is exported. */
+export const TRACED = { traced: 1, sampled: 0.01 } as const
+export type Traced = keyof typeof TRACED
+export const tracedToolServer = (agent: Traced) => `${TOOL_SERVER}-${agent}`
 export const COORDINATOR = 'coordinator'
 export const WORKERS = ['worker1', 'worker2'] as const
 
@@ -29,8 +33,10 @@ export function scriptOf(slowMs: number): Script {
   const ask = (worker: string) => ({ name: `delegate_to_${worker}`, arguments: { task: `{{input}}, part of ${worker}` } })
   const replies = [
     { when: { agent: COORDINATOR, turn: 0 }, reply: { calls: WORKERS.map(ask) } },
-    { when: { agent: REMOTE, turn: 0 }, reply: { calls: [look('left'), look('right')] } },
-    { when: { agent: LOCAL, turn: 0 }, reply: { calls: [look('left'), look('right')] } },
+    ...[REMOTE, LOCAL, ...Object.keys(TRACED)].map((agent) => ({
+      when: { agent, turn: 0 },
+      reply: { calls: [look('left'), look('right')] },
+    })),
     { when: {}, reply: { text: 'Both say the same.' } },
   ]
   return {
@@ -41,7 +47,8 @@ export function scriptOf(slowMs: number): Script {
   }
 }
 
-export function manifestText(): string {
+/** @param traced The agents whose telemetry is on are in it. */
+export function manifestText({ traced = false } = {}): string {
   const resource = (kind: string, name: string, spec: object) => ({
     apiVersion: 'kaos.tools/v1alpha1',
     kind,
@@ -59,6 +66,7 @@ export function manifestText(): string {
         instructions: 'Look at both sides at once, then say in one sentence what you found.',
       },
     })
+  const exporting = traced ? (Object.keys(TRACED) as Traced[]) : []
   return [
     resource('ModelAPI', 'models', { mode: 'Proxy', proxyConfig: { models: ['*'] } }),
     resource('MCPServer', TOOL_SERVER, { runtime: 'echo' }),
@@ -66,6 +74,10 @@ export function manifestText(): string {
     agent(LOCAL, [TOOL_SERVER]),
     agent(COORDINATOR, [], WORKERS),
     ...WORKERS.map((worker) => agent(worker, [])),
+    ...exporting.flatMap((name) => [
+      resource('MCPServer', tracedToolServer(name), { runtime: 'echo' }),
+      agent(name, [tracedToolServer(name)]),
+    ]),
   ]
     .map((document) => stringify(document))
     .join('---\n')

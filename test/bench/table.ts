@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { type LoadResult, type Results, type Spread, spreadOf } from './results.ts'
 import { WORKLOADS, type Workload } from './rig.ts'
+import { TRACED } from './system.ts'
 
 export const SPEED_PAGE = fileURLToPath(new URL('../../docs/speed.md', import.meta.url))
 const BEGIN = '<!-- begin: npm run bench -- --table -->'
@@ -16,11 +17,14 @@ const AIMS = {
   idleHostMb: 90,
   firstAnswerMs: 2_000,
   replayEntriesPerSecond: 2_000,
+  /** More CPU than without telemetry, in percent. */
+  telemetryPercent: { traced: 15, sampled: 3 },
 } as const
 
 export function tablesOf(results: Results): string {
   const delays = [...new Set(results.loads.map(({ modelMs }) => modelMs))]
-  return [summary(results), ...delays.map((modelMs) => loadTable(results, modelMs)), conditions(results)].join('\n\n')
+  const parts = [summary(results), ...delays.map((modelMs) => loadTable(results, modelMs)), telemetryTable(results)]
+  return [...parts.filter((part) => part !== ''), conditions(results)].join('\n\n')
 }
 
 /** The page with the tables of these results in place of those in it. Throws when the page has no place for them. */
@@ -61,7 +65,7 @@ function row(what: string, spread: Spread | undefined, unit: string, aim: string
 }
 
 function loadTable(results: Results, modelMs: number): string {
-  const loads = results.loads.filter((load) => load.modelMs === modelMs)
+  const loads = results.loads.filter((load) => load.modelMs === modelMs && !(load.workload in TRACED))
   const lines = loads.map((load) => {
     const tasks = rate(load)
     const plain = loads.find(({ workload, inFlight }) => workload === 'plain' && inFlight === load.inFlight)
@@ -87,6 +91,49 @@ function loadTable(results: Results, modelMs: number): string {
     '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
     ...lines,
   ].join('\n')
+}
+
+/** With and without telemetry, side by side: rounds of one number ran within the same half minute. Empty where it was not measured. */
+function telemetryTable({ loads }: Results): string {
+  const rows = loads.flatMap((load) => {
+    const { workload, inFlight, modelMs } = load
+    if (workload !== 'remote' && !(workload in TRACED)) return []
+    const off = loads.find((one) => one.workload === 'remote' && one.inFlight === inFlight && one.modelMs === modelMs)
+    const isMeasured = loads.some((one) => one.workload in TRACED && one.inFlight === inFlight && one.modelMs === modelMs)
+    if (!off || !isMeasured) return []
+    const kind = workload as 'remote' | keyof typeof TRACED
+    const tasks = rate(load)
+    const cells = [
+      kind === 'remote' ? 'off' : `on, ${TRACED[kind] * 100} % of the traces`,
+      whole(inFlight),
+      short(tasks.median),
+      `${short(tasks.min)} – ${short(tasks.max)}`,
+      short(cpu(load).median),
+      partsOf(load),
+      kind === 'remote' ? '' : percent(spreadOf(moreCpu(load, off)).median),
+      kind === 'remote' ? '' : `at most ${AIMS.telemetryPercent[kind]} %`,
+    ]
+    return [{ inFlight, line: `| ${cells.join(' | ')} |` }]
+  })
+  if (rows.length === 0) return ''
+  return [
+    '**Telemetry: model → 2 tools over NATS → model, traces, metrics and logs sent to a backend over gRPC**',
+    '',
+    '| telemetry | in flight | tasks/s | of rounds | CPU-s per 1,000 | of which | more CPU than off | aim |',
+    '| --- | --- | --- | --- | --- | --- | --- | --- |',
+    ...rows.toSorted((a, b) => a.inFlight - b.inFlight).map(({ line }) => line),
+  ].join('\n')
+}
+
+/** Of each round, against the same round without telemetry, in percent. */
+function moreCpu(load: LoadResult, off: LoadResult): readonly number[] {
+  const sumOf = ({ cpuPer1000 }: LoadResult['rounds'][number]) =>
+    Object.values(cpuPer1000).reduce((sum, seconds) => sum + seconds, 0)
+  return load.rounds.map((round, i) => (sumOf(round) / sumOf(off.rounds[i]!) - 1) * 100)
+}
+
+function percent(value: number): string {
+  return `${Math.round(value)} %`
 }
 
 function conditions({ at, commit, isChanged, versions, machine, windowMs, loads }: Results): string {

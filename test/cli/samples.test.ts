@@ -13,6 +13,8 @@ const samples = join(import.meta.dirname, '..', '..', 'manifests', 'samples')
 const cases = [
   { file: 'simple.yaml', task: 'echo good morning', actors: 1, levels: 1 },
   { file: 'hierarchy.yaml', task: 'Research the market for city bikes and work out 1200 * 0.35', actors: 6, levels: 3 },
+  { file: 'day-out.yaml', task: 'Plan my Saturday in Lisbon', actors: 2, levels: 2 },
+  { file: 'newsroom.yaml', task: 'An article about city bikes', actors: 3, levels: 3 },
 ] as const
 
 describe('the samples', () => {

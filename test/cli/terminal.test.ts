@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { KaosError } from '../../bus/wire/errors.ts'
-import { exitCodeOf } from '../../cli/exit-codes.ts'
+import { exitCodeOf } from '../../cli/process/exit-codes.ts'
 import { LiveView } from '../../cli/view/live.ts'
 import { describeError, errorJson, seconds } from '../../cli/view/terminal.ts'
 import { ManifestError } from '../../manifests/problem.ts'

@@ -4,15 +4,28 @@ import type { ActorNode, EffectNode, TraceTree } from '../../replay/timeline.ts'
 
 const usage = (tokens: number) => ({ inputTokens: tokens, outputTokens: 0, modelCalls: 0, toolCalls: 0 })
 
+const spanId = (of: string) => Buffer.from(of.padEnd(8, '.').slice(0, 8)).toString('hex')
+
 function effect(kind: string, name: string, from: number, to: number, more: Partial<EffectNode> = {}): EffectNode {
   const times = { begunAt: from, startedAt: from, endedAt: to, ms: to - from, waitMs: 0 }
-  return { id: `${name}@${from}`, effect: kind, name, state: 'completed', ...times, attempts: 1, usage: usage(0), ...more }
+  const place = { id: `${name}@${from}`, spanId: spanId(`${name}@${from}`) }
+  return { ...place, effect: kind, name, state: 'completed', ...times, attempts: 1, usage: usage(0), ...more }
 }
 
 function actor(agent: string, from: number, to: number, more: Partial<ActorNode> = {}): ActorNode {
   const times = { startedAt: from, lastAt: to, ms: to - from, parkedMs: 0 }
   const nothing = { effects: [], takeovers: [], signals: [], isWaiting: false }
-  return { agent, task: agent, state: 'completed', ...times, usage: usage(0), entries: 1, ...nothing, ...more }
+  return {
+    agent,
+    task: agent,
+    spanId: spanId(agent),
+    state: 'completed',
+    ...times,
+    usage: usage(0),
+    entries: 1,
+    ...nothing,
+    ...more,
+  }
 }
 
 function tree(root: ActorNode, more: Partial<TraceTree> = {}): TraceTree {
@@ -76,9 +89,22 @@ describe('a drawn trace', () => {
     ])
   })
 
+  it('names the spans of a backend when asked: of an agent, its delegation, and a call in its tool server', () => {
+    const called = effect('tool', 'search@web', 0, 10, { executeSpanId: spanId('execute') })
+    const root = actor('a', 0, 20, {
+      effects: [called, effect('delegate', 'b', 10, 20, { child: actor('b', 10, 20) })],
+    })
+
+    const lines = drawTrace(tree(root), { width: 160, color: false, hasIds: true })
+
+    expect(lines[1]).toContain(`span ${spanId('a')}, 0 tokens`)
+    expect(lines[2]).toContain(`span ${spanId('search@web@0')}, execute ${spanId('execute')}`)
+    expect(lines[3]).toContain(`span ${spanId('b')}, delegate ${spanId('b@10')}, 0 tokens`)
+  })
+
   it('keeps to the width of the terminal', () => {
     for (const width of [40, 60, 89, 90, 200]) {
-      const lines = drawTrace(tree(coordinator, { missing: ['x'.repeat(300)] }), { width, color: false })
+      const lines = drawTrace(tree(coordinator, { missing: ['x'.repeat(300)] }), { width, color: false, hasIds: true })
       expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(width)
     }
   })

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest'
+import { spanIdOf } from '../../bus/wire/ids.ts'
 import { loadTrace } from '../../replay/load.ts'
 import { type ActorNode, buildTimeline, type TraceTree } from '../../replay/timeline.ts'
 import { type AgentSpec, MemorySystem, type Reply, type ScriptedModel } from '../support/memory-system.ts'
@@ -77,6 +78,24 @@ describe('a timeline', () => {
     })
     expect(tree.usage).toEqual(system.result('coordinator', 'k1')!.usage)
     expect(JSON.parse(JSON.stringify(tree))).toEqual(tree)
+  })
+
+  it('says where everything stands in a tracing backend, below the span of whoever sent the task', async () => {
+    system = new MemorySystem({ agents, tools: ['echo'], model })
+    system.startHost()
+    system.startTools('echo')
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+    system.send('coordinator', 'k1', { 'Nats-Msg-Id': 'k1', traceparent })
+    const trace = await result()
+
+    const [root] = (await timeline(trace)).roots
+
+    const [thought, call, delegation] = root!.effects
+    expect(root).toMatchObject({ spanId: spanIdOf(trace, 'coordinator_k1_0'), parentSpanId: '00f067aa0ba902b7' })
+    expect(thought).toMatchObject({ spanId: spanIdOf(trace, 'coordinator_k1_0-0'), parentSpanId: root!.spanId })
+    expect(call!.executeSpanId).toBe(spanIdOf(trace, `${call!.id}/execute`))
+    expect(delegation!.child!.parentSpanId).toBe(delegation!.spanId)
+    expect([thought!.executeSpanId, delegation!.executeSpanId]).toEqual([undefined, undefined])
   })
 
   it('shows when a host took over, from which, and how long nothing happened', async () => {

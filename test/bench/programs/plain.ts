@@ -1,8 +1,8 @@
 /** The same work without a bus: one async function that calls the model, two functions at once, and the model again. Nothing survives its process. */
-import { createModelClient } from '../../actors/effects/endpoint.ts'
-import { type LoopOptions, runLoop } from './closed-loop.ts'
-import { answerQuestions } from './process.ts'
-import { REMOTE, textOf } from './system.ts'
+import { createModelClient } from '../../../actors/effects/endpoint.ts'
+import { type LoopOptions, runLoop } from '../closed-loop.ts'
+import { answerQuestions } from '../process.ts'
+import { REMOTE, textOf } from '../system.ts'
 
 export type PlainQuestion = LoopOptions & { readonly modelMs: number }
 

@@ -1,6 +1,6 @@
 /** What the kaos command ends with. Documented in docs/using.md. */
-import { type ErrorCode, KaosError } from '../bus/wire/errors.ts'
-import { ManifestError } from '../manifests/problem.ts'
+import { type ErrorCode, KaosError } from '../../bus/wire/errors.ts'
+import { ManifestError } from '../../manifests/problem.ts'
 
 export const EXIT = {
   ok: 0,

@@ -1,16 +1,16 @@
 /** Replays recorded tasks of the bench in a process of its own, one after the other, as `kaos replay` does it: read the record, then decide it again. */
-import { requiredBrokerSettings } from '../../bus/access/settings.ts'
-import { openBus } from '../../bus/open.ts'
-import { userParty } from '../../bus/wire/subjects.ts'
-import { describeToday } from '../../cli/running/machines.ts'
-import { loadSystem } from '../../cli/running/system.ts'
-import { loadTrace } from '../../replay/load.ts'
-import { withoutNetwork } from '../../replay/offline.ts'
-import { replayTrace } from '../../replay/replay.ts'
-import { verdictLine } from '../../replay/verdict.ts'
-import { silentLog } from '../../telemetry/log.ts'
-import { answerQuestions } from './process.ts'
-import { NAMESPACE } from './system.ts'
+import { requiredBrokerSettings } from '../../../bus/access/settings.ts'
+import { openBus } from '../../../bus/open.ts'
+import { userParty } from '../../../bus/wire/subjects.ts'
+import { describeToday } from '../../../cli/running/machines.ts'
+import { loadSystem } from '../../../cli/running/system.ts'
+import { loadTrace } from '../../../replay/load.ts'
+import { withoutNetwork } from '../../../replay/offline.ts'
+import { replayTrace } from '../../../replay/replay.ts'
+import { verdictLine } from '../../../replay/verdict.ts'
+import { silentLog } from '../../../telemetry/log.ts'
+import { answerQuestions } from '../process.ts'
+import { NAMESPACE } from '../system.ts'
 
 export interface Replayed {
   readonly traces: number

@@ -1,12 +1,12 @@
 /** The client of the bench, a process of its own: publishes tasks at doors and sees their results, as any NATS client would. */
-import type { ResultRecord } from '../../actors/outbox.ts'
-import { requiredBrokerSettings } from '../../bus/access/settings.ts'
-import { openBus } from '../../bus/open.ts'
-import { userParty } from '../../bus/wire/subjects.ts'
-import { silentLog } from '../../telemetry/log.ts'
-import { type LoopOptions, runLoop } from './closed-loop.ts'
-import { answerQuestions } from './process.ts'
-import { NAMESPACE, RAW_BODY, textOf } from './system.ts'
+import type { ResultRecord } from '../../../actors/outbox.ts'
+import { requiredBrokerSettings } from '../../../bus/access/settings.ts'
+import { openBus } from '../../../bus/open.ts'
+import { userParty } from '../../../bus/wire/subjects.ts'
+import { silentLog } from '../../../telemetry/log.ts'
+import { type LoopOptions, runLoop } from '../closed-loop.ts'
+import { answerQuestions } from '../process.ts'
+import { NAMESPACE, RAW_BODY, textOf } from '../system.ts'
 
 export type LoadQuestion = LoopOptions & {
   /** A door, or so many plain publishes with acknowledgement, one after the other, per task. */

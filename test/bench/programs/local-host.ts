@@ -1,18 +1,18 @@
 /** Hosts the agent of the bench whose tools are functions in this process: nothing of them travels, and their answers are journaled all the same. */
 
-import type { ToolInput } from '../../actors/agent/calls.ts'
-import { agentMachine } from '../../actors/agent/machine.ts'
-import { agentRuntime, peersOf } from '../../actors/agent/runtime.ts'
-import type { LocalEffect } from '../../actors/effects/effect.ts'
-import { createModelClient } from '../../actors/effects/endpoint.ts'
-import { serveAgent } from '../../actors/service.ts'
-import { requiredBrokerSettings } from '../../bus/access/settings.ts'
-import { systemClock } from '../../bus/contracts.ts'
-import { openBus } from '../../bus/open.ts'
-import { agentParty } from '../../bus/wire/subjects.ts'
-import { loadSystem } from '../../cli/running/system.ts'
-import { createLog } from '../../telemetry/log.ts'
-import { LOCAL, NAMESPACE } from './system.ts'
+import type { ToolInput } from '../../../actors/agent/calls.ts'
+import { agentMachine } from '../../../actors/agent/machine.ts'
+import { agentRuntime, peersOf } from '../../../actors/agent/runtime.ts'
+import type { LocalEffect } from '../../../actors/effects/effect.ts'
+import { createModelClient } from '../../../actors/effects/endpoint.ts'
+import { serveAgent } from '../../../actors/service.ts'
+import { requiredBrokerSettings } from '../../../bus/access/settings.ts'
+import { systemClock } from '../../../bus/contracts.ts'
+import { openBus } from '../../../bus/open.ts'
+import { agentParty } from '../../../bus/wire/subjects.ts'
+import { loadSystem } from '../../../cli/running/system.ts'
+import { createLog } from '../../../telemetry/log.ts'
+import { LOCAL, NAMESPACE } from '../system.ts'
 
 const [manifest = ''] = process.argv.slice(2)
 const log = await createLog()

@@ -1,5 +1,5 @@
 /** Ctrl-C and the signals of those who end processes: the first asks to finish, a second one leaves at once. */
-import { EXIT } from '../exit-codes.ts'
+import { EXIT } from './exit-codes.ts'
 
 /** One Ctrl-C may come twice: from the terminal, and from a parent that hands it on (npm, `kaos.js` on an old Node). */
 const SAME_SIGNAL_MS = 300
