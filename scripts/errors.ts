@@ -1,6 +1,6 @@
 /** docs/errors.md: every error code with its cause and cure, from the table in the source. */
 import { type ErrorCode, errorCodes, KaosError } from '../bus/wire/errors.ts'
-import { exitCodeOf } from '../cli/exit-codes.ts'
+import { exitCodeOf } from '../cli/process/exit-codes.ts'
 
 export function errorsPage(): string {
   const rows = Object.entries(errorCodes).map(([code, { family, cause, cure }]) => {

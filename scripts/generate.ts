@@ -4,10 +4,12 @@ import { dirname, join } from 'node:path'
 import { configurationPage } from './configuration.ts'
 import { errorsPage } from './errors.ts'
 import { messageTable, schemaFiles } from './messages.ts'
+import { telemetryPage } from './telemetry.ts'
 
 const root = join(import.meta.dirname, '..')
 const SCHEMAS = 'docs/messages'
 const MESSAGES_PAGE = 'docs/messages.md'
+const TELEMETRY_PAGE = 'docs/telemetry.md'
 const TABLE = /(<!-- generated: the table of messages -->\n)[\s\S]*?(\n<!-- end -->)/
 
 /** Every generated file with its text, by its path from the root of the repository. */
@@ -18,6 +20,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     [MESSAGES_PAGE, page.replace(TABLE, (_all, begin: string, end: string) => `${begin}${messageTable()}${end}`)],
     ['docs/errors.md', errorsPage()],
     ['docs/configuration.md', configurationPage()],
+    [TELEMETRY_PAGE, telemetryPage(read(TELEMETRY_PAGE) ?? '')],
   ])
 }
 

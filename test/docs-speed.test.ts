@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { newestResults } from './bench/results.ts'
-import { SPEED_PAGE, withTables } from './bench/table.ts'
+import { SPEED_PAGE, tablesOf, withTables } from './bench/table.ts'
 
 const BENCH = fileURLToPath(new URL('./bench/run.ts', import.meta.url))
 const BENCH_MS = 60_000
@@ -33,12 +33,15 @@ describe('the bench', () => {
     const measured = results!.loads.map(({ workload, rounds }) => [workload, rounds.every(({ tasks }) => tasks > 0)])
     expect(Object.fromEntries(measured)).toEqual({
       remote: true,
+      traced: true,
+      sampled: true,
       local: true,
       workers: true,
       plain: true,
       'publish-1': true,
       'publish-all': true,
     })
+    expect(tablesOf(results!)).toContain('on, 100 % of the traces')
     expect(results!.firstAnswerMs.length).toBeGreaterThan(0)
     expect(results!.replayEntriesPerSecond.length).toBeGreaterThan(0)
   })

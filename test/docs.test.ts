@@ -15,7 +15,7 @@ const commands = [
   ),
 ].filter(({ line }) => /\bkaos [a-z]/.test(line))
 
-const GROUPS = ['task', 'trace', 'model', 'tools']
+const GROUPS = ['task', 'trace', 'memory', 'model', 'tools']
 
 const helpOf = new Map<string, ReturnType<typeof spawnSync>>()
 function help(verbs: readonly string[]) {

@@ -11,6 +11,7 @@ import { parseScript } from '../../actors/testing/model-script.ts'
 import { parseDoorBody } from '../../bus/wire/message.ts'
 import { parseManifests } from '../../manifests/load.ts'
 import { type Block, blocks, indentedCode, languages, pages, read, root } from './blocks.ts'
+import { foreignMistakes, isForeign } from './foreign-yaml.ts'
 import { lineNotPrinted } from './printed.ts'
 import { Desk } from './reader.ts'
 
@@ -66,6 +67,7 @@ describe('the blocks of the documents', () => {
   for (const { where, text } of of('yaml')) {
     it(`load the YAML at ${where}`, () => {
       if (/^rules:/m.test(text)) expect(parseScript(text, where).rules.length).toBeGreaterThan(0)
+      else if (isForeign(text)) expect(foreignMistakes(text)).toEqual([])
       else {
         const system = manifestsOf(where, text)
         expect(system.agents.length + system.mcpServers.length + system.modelAPIs.length).toBeGreaterThan(0)

@@ -1,5 +1,6 @@
 /** How the documents are read and compared: what the other tests here rely on. */
 import { describe, expect, it } from 'vitest'
+import { foreignMistakes } from './foreign-yaml.ts'
 import { lineNotPrinted } from './printed.ts'
 import { commandsOf } from './reader.ts'
 
@@ -32,5 +33,18 @@ describe('the commands of a block', () => {
 
   it('find the broker where it is', () => {
     expect(commandsOf('export NATS_URL=nats://127.0.0.1:4222')).toBe('export NATS_URL=nats://$BROKER')
+  })
+})
+
+describe('YAML of others', () => {
+  it('has a mistake when a Collector names what it does not declare, or declares what it does not use', () => {
+    const declared = 'receivers: { otlp: {} }\nexporters: { debug: {}, file: {} }\n'
+    const pipelines = 'service: { pipelines: { traces: { receivers: [otlp], processors: [batch], exporters: [debug] } } }'
+
+    expect(foreignMistakes(declared + pipelines)).toEqual([
+      'processors: "batch" is used and not declared',
+      'exporters: "file" is declared and not used',
+    ])
+    expect(foreignMistakes('otlp: [')).toHaveLength(1)
   })
 })

@@ -75,6 +75,13 @@ describe('the table of environment variables', () => {
     expect(missing.map(([name, file]) => `${name} in ${file}`)).toEqual([])
   })
 
+  it('names what is standard as OpenTelemetry does, and nothing of it in a way of our own', () => {
+    const sources = [...files, join('cli', 'variables.ts')].map((file) => readFileSync(join(root, file), 'utf8'))
+
+    expect(sources.filter((text) => /KAOS_OTEL|KAOS_OTLP/i.test(text))).toEqual([])
+    expect([...listed].filter((name) => name.includes('OTEL'))).toEqual([])
+  })
+
   it('has no variable that nothing reads', () => {
     expect([...listed].filter((name) => !name.includes('<') && !read.has(name))).toEqual([])
   })
