@@ -51,7 +51,7 @@ export interface ActorState {
   cut: readonly Pending[]
   /** What the last entry answered. */
   answered: Pending | undefined
-  /** What befell the actor and is told with its end; the first `HOST_LIMITS.marksMax`. */
+  /** What befell the actor, as its span says at the end; the first `HOST_LIMITS.marksMax`. */
   readonly marks: Mark[]
   readonly pending: Map<EffectId, Pending>
   /** Which host last wrote an entry for a delivery, the latest last: of all that own something pending, and of some more. */

@@ -83,22 +83,20 @@ export class Courier {
 
   /** Sends the message of an effect that is answered by mail. */
   async send(actor: Actor, message: Outgoing): Promise<void> {
-    await this.options.bus.post.send(message)
-    this.options.telemetry?.counts.sent()
+    await this.post(message)
     await this.options.crash('after-send', actor.task)
   }
 
   /** Writes the actor into the index of traces, as working. */
   announce(actor: Actor): Promise<void> {
-    return this.options.bus.post.send(workingRecord(this.subjects, actor))
+    return this.post(workingRecord(this.subjects, actor))
   }
 
   /** Index, result and reply of an actor that ended. The parent is taken from the mail when a cancel overtook the start. */
   async conclude(actor: Actor, mail: Mail): Promise<void> {
-    const { post } = this.options.bus
     await this.options.crash('before-conclude', actor.task)
     const parent = actor.state!.parent ?? (mail.kind === 'start' ? { agent: mail.from.name, effect: mail.effect! } : undefined)
-    await Promise.all(conclusion(this.subjects, actor, parent).map((message) => post.send(message)))
+    await Promise.all(conclusion(this.subjects, actor, parent).map((message) => this.post(message)))
     await this.options.crash('after-conclude', actor.task)
   }
 
@@ -107,7 +105,7 @@ export class Courier {
     return actor.state!.cut.flatMap((effect) => {
       const source = this.effectOf(effect)
       const message = source?.kind === 'mail' ? source.stop?.(this.callOf(actor, effect)) : undefined
-      return message ? [this.options.bus.post.send(message)] : []
+      return message ? [this.post(message)] : []
     })
   }
 
@@ -123,6 +121,11 @@ export class Courier {
   isFromAddressee(effect: Pending, mail: Mail): boolean {
     const source = this.effectOf(effect)
     return source?.kind === 'mail' && partyText(source.addressee(effect.input)) === partyText(mail.from)
+  }
+
+  private async post(message: Outgoing): Promise<void> {
+    await this.options.bus.post.send(message)
+    this.options.telemetry?.counts.sent()
   }
 
   private effectOf(effect: Pending): Effect | undefined {

@@ -3,20 +3,20 @@ import { LRUCache } from 'lru-cache'
 import type { Delivery } from '../bus/contracts.ts'
 import type { Entry, Input } from '../bus/wire/entry.ts'
 import { KaosError, toFailure } from '../bus/wire/errors.ts'
-import { entryId, parseEffectId } from '../bus/wire/ids.ts'
+import { actorSpanId, entryId, parseEffectId } from '../bus/wire/ids.ts'
 import { DELIVERY_LIMITS, HOST_LIMITS } from '../bus/wire/limits.ts'
 import type { Mail } from '../bus/wire/message.ts'
 import { agentParty, partyText, type Subjects, subjectsOf } from '../bus/wire/subjects.ts'
 import { logFields, type TraceContext } from '../bus/wire/trace.ts'
-import { OPERATIONS, spanName } from '../telemetry/names.ts'
+import { KEYS, OPERATIONS, spanName } from '../telemetry/names.ts'
 import { noService, type ServiceTelemetry } from '../telemetry/telemetry.ts'
 import { Actor, type ActorState, apply, decide, newState, type Pending, startHash } from './actor.ts'
 import { Courier } from './courier.ts'
-import { actorSpan, progressOf } from './outbox.ts'
+import { progressOf } from './outbox.ts'
 import { type Draft, encode, fold, noteStored } from './record.ts'
 import type { AgentRuntime, HostOptions } from './runtime.ts'
+import { SpanRecorder } from './span-recorder.ts'
 import { rootAttributes } from './spans.ts'
-import { Telling } from './telling.ts'
 import type { CrashPoint } from './turn/crash.ts'
 import type { Cause } from './turn/running.ts'
 
@@ -26,7 +26,7 @@ export class Host {
   readonly courier: Courier
   readonly options: HostOptions
   private readonly telemetry: ServiceTelemetry
-  private readonly telling: Telling
+  readonly spans: SpanRecorder
   private readonly actors: LRUCache<string, Actor>
   private readonly pinned = new Map<string, Actor>()
   /** When mail was first met here whose task, effect or body is not there, by delivery. */
@@ -39,7 +39,14 @@ export class Host {
     this.subjects = subjectsOf(options.bus.namespace)
     this.telemetry = options.telemetry ?? noService
     const { name: agent, traceBoundary = 'task' } = options.agent
-    this.telling = new Telling(this.telemetry, { agent, subjects: this.subjects, traceBoundary })
+    this.spans = new SpanRecorder({
+      bus: options.bus,
+      hostId: options.identity.id,
+      machine: options.agent.machine,
+      telemetry: this.telemetry,
+      facts: { agent, subjects: this.subjects, traceBoundary },
+      log: options.log,
+    })
     this.actors = new LRUCache({
       max: HOST_LIMITS.actorsCachedMax,
       maxSize: HOST_LIMITS.actorBytesCachedMax,
@@ -119,7 +126,7 @@ export class Host {
         }
         const effect = state.pending.get(input.effect)
         if (!effect) return false
-        return cause.local || this.isFromAddressee(effect, mail)
+        return cause.local || this.isFromAddressee(actor, effect, mail)
       }
     }
   }
@@ -169,7 +176,7 @@ export class Host {
     apply(actor.task, state, draft as Entry, decision, writer, encoded.seal)
     actor.state = state
     noteStored(actor, sequence, encoded.text, encoded.bodies, encoded.hasSnapshot)
-    this.telling.note(actor.task, state, draft as Entry)
+    this.spans.note(actor.task, state, draft as Entry)
     bus.progress.tell(this.subjects.progress(state.trace.traceId, actor.agent, actor.task), progressOf(draft, actor, this.id))
     this.note(actor, draft)
     if (performance.now() - begunAt > DELIVERY_LIMITS.ackWaitMs / 3) {
@@ -248,25 +255,9 @@ export class Host {
       if (stood === 'overtaken') return false
       if (stood === 'lost') continue
       this.telemetry.counts.takenOver()
-      this.options.log.info({ ...this.placeOf(actor), from: owner, effects: mine.length }, 'took over a task')
+      this.options.log.info({ ...this.fieldsOf(actor), from: owner, effects: mine.length }, 'took over a task')
       return true
     }
-  }
-
-  /** Records what a delivery led to, just before it is acked. */
-  async tell(actor: Actor, delivery: string, isAgain: boolean): Promise<void> {
-    const { bus, log } = this.options
-    await this.telling.tell(actor, delivery, isAgain, { bus, hostId: this.id, log, machine: this.agent.machine })
-  }
-
-  /** The answer to another host that asks whether this one has told of a delivery. */
-  hasTold(question: string): boolean {
-    return this.telling.hasTold(question)
-  }
-
-  /** A delivery that is not acked here. */
-  untell(delivery: string): void {
-    this.telling.drop(delivery)
   }
 
   /** What this process has to do with actors now. */
@@ -286,24 +277,24 @@ export class Host {
     trace,
     task,
     id,
-    from,
     start,
   }: Mail & { readonly start?: { readonly session?: string | undefined } }): TraceContext {
     if (trace.parentSpanId !== undefined) return trace
-    const origin = { from, delivery: '', inputHash: '', at: 0, title: '', cause: id, session: start?.session }
+    const { name: agent } = this.agent
+    const state = { origin: { cause: id, session: start?.session }, parent: undefined }
     const flags = this.telemetry.rootFlags({
       traceId: trace.traceId,
-      name: spanName(OPERATIONS.agent, this.agent.name, this.telemetry.naming),
+      name: spanName(OPERATIONS.agent, agent, this.telemetry.naming),
       kind: 'consumer',
-      attributes: rootAttributes({ agent: this.agent.name, subjects: this.subjects }, task, { origin, parent: undefined }),
+      attributes: { [KEYS.op]: OPERATIONS.agent, ...rootAttributes({ agent, subjects: this.subjects }, task, state) },
     })
     return flags === trace.flags ? trace : { ...trace, flags }
   }
 
   /** What a line of the log says of an actor. */
-  private placeOf({ agent, task, state }: Actor) {
+  private fieldsOf({ agent, task, state }: Actor) {
     const { trace } = state!
-    return { agent, task, ...logFields(trace, actorSpan(trace, task)) }
+    return { agent, task, ...logFields(trace, actorSpanId(trace.traceId, task)) }
   }
 
   private async reload(actor: Actor): Promise<void> {
@@ -325,7 +316,7 @@ export class Host {
     const ms = Math.round(performance.now() - begunAt)
     const { n } = actor.state
     this.options.log[ms > HOST_LIMITS.activationMs ? 'info' : 'debug'](
-      { ...this.placeOf(actor), ms, entries: n, read: stored.length },
+      { ...this.fieldsOf(actor), ms, entries: n, read: stored.length },
       'read a task from its journal',
     )
   }
@@ -335,7 +326,7 @@ export class Host {
     if (entry.n > 0 && !entry.outcome) return
     const { log } = this.options
     const { trace, origin, usage } = actor.state!
-    const fields = this.placeOf(actor)
+    const fields = this.fieldsOf(actor)
     if (entry.n === 0)
       log.debug(
         { ...fields, from: partyText(origin.from), ...(trace.refused && { refusedTraceparent: trace.refused }) },
@@ -364,10 +355,10 @@ export class Host {
     return mail.from.kind === 'user' || (mail.from.kind === 'agent' && state.parent?.agent === mail.from.name)
   }
 
-  private isFromAddressee(effect: Pending, mail: Mail): boolean {
+  private isFromAddressee(actor: Actor, effect: Pending, mail: Mail): boolean {
     if (this.courier.isFromAddressee(effect, mail)) return true
     this.options.log.warn(
-      { agent: mail.agent, task: mail.task, trace_id: mail.trace.traceId, effect: effect.id, from: partyText(mail.from) },
+      { ...this.fieldsOf(actor), effect: effect.id, from: partyText(mail.from) },
       'refused a reply from a stranger',
     )
     return false

@@ -1,10 +1,10 @@
 /** The messages that an actor's entries cause. Pure: a resumed turn makes the same ones again, and receivers know them. */
 import { type Command, type Entry, localSource, type Outcome } from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
-import { entryId, isRootTask, keyOf, parseRootTask, spanIdOf } from '../bus/wire/ids.ts'
+import { actorSpanId, isRootTask, keyOf, parseRootTask } from '../bus/wire/ids.ts'
 import { HEADERS, headerText, type Incoming, type Outgoing, type ReplyBody } from '../bus/wire/message.ts'
 import { ANYBODY, agentParty, type Party, type Subjects } from '../bus/wire/subjects.ts'
-import { type TraceContext, traceHeaders } from '../bus/wire/trace.ts'
+import { traceHeaders } from '../bus/wire/trace.ts'
 import type { Actor, ActorState } from './actor.ts'
 
 /** The record of one actor in the index of traces. */
@@ -104,7 +104,7 @@ function replyToParent(subjects: Subjects, actor: Actor, parent: { agent: string
   return {
     subject: subjects.reply(parent.agent, agentParty(actor.agent), parent.effect),
     id: parent.effect,
-    headers: traceHeaders(state.trace, actorSpan(state.trace, actor.task)),
+    headers: traceHeaders(state.trace, actorSpanId(state.trace.traceId, actor.task)),
     body: JSON.stringify(body),
     overflow: { owner: agentParty(actor.agent), to: agentParty(parent.agent), task: actor.task },
   }
@@ -117,11 +117,6 @@ export function refusalReply(subjects: Subjects, agent: string, parent: string, 
     id: effect,
     body: JSON.stringify({ kind: 'error', failure } satisfies ReplyBody),
   }
-}
-
-/** Span of the whole actor: its place is entry 0. */
-export function actorSpan(trace: TraceContext, task: string): string {
-  return spanIdOf(trace.traceId, entryId(task, 0))
 }
 
 /** Mail that can never be processed, as it came, with why. Redriving it needs nothing else. */

@@ -2,6 +2,7 @@
 import type { Delivery, MailSubscription } from '../bus/contracts.ts'
 import { NO_USAGE } from '../bus/wire/entry.ts'
 import { type ErrorCode, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
+import { actorSpanId } from '../bus/wire/ids.ts'
 import { DELIVERY_LIMITS, STREAM_LIMITS } from '../bus/wire/limits.ts'
 import {
   checkSize,
@@ -17,7 +18,7 @@ import { agentParty, parseMailSubject, partyText } from '../bus/wire/subjects.ts
 import { logFields, readTrace } from '../bus/wire/trace.ts'
 import { noService } from '../telemetry/telemetry.ts'
 import { Host } from './host.ts'
-import { actorSpan, deadLetter, refusalReply, resultMessage } from './outbox.ts'
+import { deadLetter, refusalReply, resultMessage } from './outbox.ts'
 import type { HostOptions } from './runtime.ts'
 import { takeTurn } from './turn/turn.ts'
 
@@ -41,7 +42,7 @@ export function serveAgent(options: HostOptions & { readonly mailSlots?: number;
     })
     turns.add(turn)
   }
-  const holds = (asked: string) => bus.mailbox.holds(party, asked) || host.hasTold(asked)
+  const holds = (asked: string) => bus.mailbox.holds(party, asked) || host.spans.answers(asked)
   const liveness = bus.liveness.serve(party, identity.id, holds)
   const pulls: readonly MailSubscription[] = [
     // Two pulls with slots of their own, mail more than tasks: work under way goes before new work.
@@ -77,7 +78,7 @@ async function work(delivery: Delivery, host: Host, options: HostOptions): Promi
 
   async function judge(error: unknown): Promise<void> {
     const { message } = delivery
-    const known = mail && { task: mail.task, ...logFields(mail.trace, actorSpan(mail.trace, mail.task)) }
+    const known = mail && { task: mail.task, ...logFields(mail.trace, actorSpanId(mail.trace.traceId, mail.task)) }
     const fields = { agent: agent.name, ...known, subject: message.subject, delivery: message.delivery, count: delivery.count }
     if (isRetryable(error)) {
       const { code, retryAfterMs } = error as KaosError

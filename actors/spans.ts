@@ -4,18 +4,16 @@
  */
 import { type Entry, localSource, type Outcome, type Work } from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
-import { entryId, parseRootTask, rootTaskId, spanIdOf } from '../bus/wire/ids.ts'
+import { actorSpanId, entryId, parseRootTask, rootTaskId, spanIdOf } from '../bus/wire/ids.ts'
 import type { Json } from '../bus/wire/json.ts'
 import type { Subjects } from '../bus/wire/subjects.ts'
 import type { TraceBoundary } from '../manifests/telemetry.ts'
-import { spanContent } from '../telemetry/content.ts'
-import { EVENTS, GEN_AI_OPERATIONS, KEYS, MESSAGING_SYSTEM, type Naming, OPERATIONS, spanName } from '../telemetry/names.ts'
-import { redact } from '../telemetry/redact.ts'
-import type { Attributes, FinishedSpan, SpanEvent, SpanFailure, SpanLink } from '../telemetry/span.ts'
+import { EVENTS, GEN_AI_OPERATIONS, KEYS, type Naming, OPERATIONS, spanName } from '../telemetry/names.ts'
+import type { Attributes, FinishedSpan, SpanEvent, SpanLink } from '../telemetry/span.ts'
+import { messagingAttributes, redeliveryLink, spanContent, spanFailure } from '../telemetry/span-parts.ts'
 import type { ActorState, Mark, Pending } from './actor.ts'
 import type { DelegateInput, ToolInput } from './agent/calls.ts'
 import type { ModelInput, ModelValue } from './agent/machine.ts'
-import { actorSpan } from './outbox.ts'
 
 /** What spans say beside what entries say. */
 export interface SpanFacts {
@@ -63,7 +61,7 @@ export function agentSpan(facts: SpanFacts, task: string, state: ActorState, act
   if (isWhole && !outcome) return undefined
   const { trace, origin } = state
   const isFirst = isWhole || activation.n === 0
-  const own = actorSpan(trace, task)
+  const own = actorSpanId(trace.traceId, task)
   const place = isFirst
     ? { spanId: own, parentSpanId: trace.parentSpanId }
     : { spanId: spanIdOf(trace.traceId, entryId(task, activation.n)), parentSpanId: own }
@@ -88,7 +86,7 @@ export function agentSpan(facts: SpanFacts, task: string, state: ActorState, act
     },
     events: outcome || !isWhole ? state.marks.filter(({ at }) => isWhole || at >= activation.startMs).map(markEvent) : [],
     links: isFirst ? links(state) : [],
-    failure: outcome && outcome.state !== 'completed' ? failureOf(outcome.failure) : undefined,
+    failure: outcome && outcome.state !== 'completed' ? spanFailure(outcome.failure) : undefined,
   })
 }
 
@@ -96,9 +94,8 @@ export function agentSpan(facts: SpanFacts, task: string, state: ActorState, act
 export function rootAttributes(
   { agent, subjects }: Pick<SpanFacts, 'agent' | 'subjects'>,
   task: string,
-  { origin, parent }: Pick<ActorState, 'origin' | 'parent'>,
+  { origin, parent }: { readonly origin: Pick<ActorState['origin'], 'cause' | 'session'>; readonly parent: ActorState['parent'] },
 ): Attributes {
-  const { namespace } = subjects
   return {
     [KEYS.agent]: agent,
     [KEYS.genAiOperation]: GEN_AI_OPERATIONS.agent,
@@ -107,7 +104,7 @@ export function rootAttributes(
     [KEYS.task]: task,
     [KEYS.rootTask]: parent ? rootOf(task) : undefined,
     [KEYS.delegation]: parent?.effect,
-    ...messaging('process', parent ? `kaos.${namespace}.agent.{agent}.mail.start` : `kaos.${namespace}.agent.{agent}.task`),
+    ...messagingAttributes('process', parent ? subjects.templates.start : subjects.templates.door),
     [KEYS.messagingDestination]: parent ? undefined : subjects.door(agent),
     [KEYS.messagingMessage]: origin.cause,
     [KEYS.messagingConversation]: parent?.effect,
@@ -131,14 +128,14 @@ function effectSpan(facts: SpanFacts, task: string, state: ActorState, effect: P
   const isLocal = effect.effect !== 'tool' && effect.effect !== 'delegate'
   const timed: Timed = {
     spanId: spanIdOf(traceId, effect.id),
-    parentSpanId: actorSpan(state.trace, task),
+    parentSpanId: actorSpanId(traceId, task),
     startMs: isLocal ? (work?.startedAt ?? begunAt) : begunAt,
     endMs: isLocal ? (work?.endedAt ?? answer.endMs) : answer.endMs,
   }
   return finish(facts, state, {
     ...timed,
     ...describe(facts, effect, answer),
-    failure: failure && failureOf(failure),
+    failure: failure && spanFailure(failure),
     common: {
       [KEYS.agent]: facts.agent,
       [KEYS.task]: task,
@@ -215,7 +212,7 @@ function describeTool(facts: SpanFacts, effect: Pending, { value }: Answer): Des
       [KEYS.genAiToolType]: 'extension',
       [KEYS.genAiToolCall]: effect.id,
       [KEYS.server]: server,
-      ...messaging('send', `kaos.${facts.subjects.namespace}.tool.{server}.call`),
+      ...messagingAttributes('send', facts.subjects.templates.call),
       [KEYS.messagingMessage]: effect.id,
       [KEYS.messagingConversation]: effect.id,
       ...asked(facts, args, value),
@@ -236,7 +233,7 @@ function describeDelegation(facts: SpanFacts, effect: Pending): Described {
       [KEYS.genAiCaller]: facts.agent,
       [KEYS.target]: peer,
       [KEYS.delegation]: effect.id,
-      ...messaging('send', `kaos.${facts.subjects.namespace}.agent.{agent}.mail.start`),
+      ...messagingAttributes('send', facts.subjects.templates.start),
       [KEYS.messagingMessage]: effect.id,
       [KEYS.messagingConversation]: effect.id,
       ...(facts.hasContent && { [KEYS.genAiInput]: spanContent(task) }),
@@ -246,16 +243,6 @@ function describeDelegation(facts: SpanFacts, effect: Pending): Described {
 
 function asked({ hasContent }: SpanFacts, args: Json | undefined, result: Json | undefined): Attributes {
   return hasContent ? { [KEYS.genAiArguments]: spanContent(args), [KEYS.genAiResult]: spanContent(result) } : {}
-}
-
-function messaging(operation: 'process' | 'send', template: string): Attributes {
-  return {
-    [KEYS.messagingSystem]: MESSAGING_SYSTEM,
-    [KEYS.messagingSystemName]: MESSAGING_SYSTEM,
-    [KEYS.messagingOperation]: operation,
-    [KEYS.messagingOperationType]: operation,
-    [KEYS.messagingTemplate]: template,
-  }
 }
 
 function finish(
@@ -277,20 +264,11 @@ function journalRef({ subjects, agent }: SpanFacts, task: string, n: number | un
   return `${subjects.journal(agent, task)}${n === undefined ? '' : `#${n}`}`
 }
 
-/**
- * Each delivery to another host is a link to the span that sent the message. The first one is the parent alone: a link that says the same again
- * makes Jaeger 1.76 show the span as following, not as a child, unless it says of which kind it is.
- */
+/** Each delivery to another host is a link to the span that sent the message. */
 function links({ trace, marks }: ActorState): readonly SpanLink[] {
   const { traceId, parentSpanId } = trace
   if (parentSpanId === undefined) return []
-  return marks
-    .filter(({ kind }) => kind === 'takeover')
-    .map((_takeover, i) => ({
-      traceId,
-      spanId: parentSpanId,
-      attributes: { [KEYS.attempts]: i + 2, [KEYS.referenceKind]: 'child_of' },
-    }))
+  return marks.filter(({ kind }) => kind === 'takeover').map((_takeover, i) => redeliveryLink(traceId, parentSpanId, i + 2))
 }
 
 function markEvent(mark: Mark, i: number, marks: readonly Mark[]): SpanEvent {
@@ -308,11 +286,6 @@ function markEvent(mark: Mark, i: number, marks: readonly Mark[]): SpanEvent {
     case 'signal':
       return { name: EVENTS.signal, atMs, attributes: { [KEYS.signal]: mark.name } }
   }
-}
-
-/** The conventions call an answer with `isError` a tool_error: what the tool itself says of its failure has no details. */
-function failureOf({ code, message, details }: Failure): SpanFailure {
-  return { code: code === 'tool_failed' && details === undefined ? 'tool_error' : code, message: redact(message) }
 }
 
 /** Taken from the name of the model, where it is written as `provider/model`. What speaks OpenAI's protocol and says no more counts as it. */

@@ -7,10 +7,10 @@ import type { ServiceIdentity } from '../telemetry/telemetry.ts'
 import { loadToolModule } from '../tools/own/module.ts'
 import { serveOverHttp } from '../tools/own/serve-http.ts'
 import { claimStdout, serveOverStdio } from '../tools/own/serve-stdio.ts'
-import { withTelemetry } from './client/command-telemetry.ts'
 import { type ListenAddress, parseListenAddress } from './process/address.ts'
 import { EXIT } from './process/exit-codes.ts'
 import { interrupted } from './process/interrupt.ts'
+import { withTelemetry } from './process/telemetry.ts'
 import { print, printJson, say } from './view/terminal.ts'
 
 export async function toolsServe(file: string, options: { readonly http?: string; readonly json?: boolean }): Promise<number> {

@@ -3,12 +3,11 @@
  * ids and spans are derived from positions, so that the same record is always the same events, and a backend knows the same spans.
  */
 import type { DelegateInput, ToolInput } from '../actors/agent/calls.ts'
-import { actorSpan } from '../actors/outbox.ts'
 import { type Command, type Entry, localSource, type Outcome } from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
-import { effectId, spanIdOf } from '../bus/wire/ids.ts'
+import { actorSpanId, effectId, spanIdOf } from '../bus/wire/ids.ts'
 import type { Json } from '../bus/wire/json.ts'
-import { spanContent } from '../telemetry/content.ts'
+import { spanContent } from '../telemetry/span-parts.ts'
 import { causalTimes } from './causal-order.ts'
 import type { LoadedTrace } from './load.ts'
 import type { RecordedActor } from './record.ts'
@@ -90,7 +89,7 @@ function eventsOf(traceId: string, actor: RecordedActor): readonly MemoryEvent[]
       ...(recorded.outcome ? [ofOutcome(recorded.outcome)] : []),
     ]
     return remembered.map(({ type, content, effect, server }): MemoryEvent => {
-      const span = effect === undefined ? actorSpan({ traceId, flags: 0 }, task) : spanIdOf(traceId, effect)
+      const span = effect === undefined ? actorSpanId(traceId, task) : spanIdOf(traceId, effect)
       return {
         event_id: `event_${spanIdOf(traceId, `${effect ?? entry}/${type}/${entry}`).slice(0, 8)}`,
         timestamp: new Date(recorded.at).toISOString(),

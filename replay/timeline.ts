@@ -1,7 +1,6 @@
 /** A trace as a tree of actors and what they asked for, with times, waiting, tokens and takeovers. Plain data; works on unfinished traces too. */
 import type { ToolInput } from '../actors/agent/calls.ts'
 import type { ModelInput, ModelValue } from '../actors/agent/machine.ts'
-import { actorSpan } from '../actors/outbox.ts'
 import {
   addUsage,
   type Command,
@@ -13,7 +12,7 @@ import {
   type Usage,
 } from '../bus/wire/entry.ts'
 import type { Failure } from '../bus/wire/errors.ts'
-import { effectId, spanIdOf } from '../bus/wire/ids.ts'
+import { actorSpanId, effectId, executionSpanId, spanIdOf } from '../bus/wire/ids.ts'
 import type { Json } from '../bus/wire/json.ts'
 import { delegationsOf, type LoadedTrace } from './load.ts'
 import type { RecordedActor } from './record.ts'
@@ -171,7 +170,7 @@ function actorNode(actor: RecordedActor, whole: Whole): ActorNode {
   return {
     agent: actor.agent,
     task: actor.task,
-    spanId: actorSpan({ traceId: whole.traceId, flags: 0 }, actor.task),
+    spanId: actorSpanId(whole.traceId, actor.task),
     ...(parentSpanId !== undefined && { parentSpanId }),
     state: outcome?.state ?? (isWorking ? 'working' : 'unknown'),
     ...(outcome && outcome.state !== 'completed' && { failure: outcome.failure }),
@@ -198,7 +197,7 @@ function signalsOf(entries: readonly Entry[]): readonly Signal[] {
 
 function effectsOf(actor: RecordedActor, whole: Whole): readonly EffectNode[] {
   const { traceId, actors, hasContent } = whole
-  const parentSpanId = actorSpan({ traceId, flags: 0 }, actor.task)
+  const parentSpanId = actorSpanId(traceId, actor.task)
   const entries = actor.entries.map(({ entry }) => entry)
   const children = new Map(delegationsOf(actor).map(({ task }) => [task, actors.get(task)]))
   const hasEnded = entries.some((entry) => entry.outcome)
@@ -217,7 +216,7 @@ function effectsOf(actor: RecordedActor, whole: Whole): readonly EffectNode[] {
           ...(answer ? answered(entry.at, answer) : unanswered(entry.at, isStopped)),
           spanId: spanIdOf(traceId, id),
           parentSpanId,
-          ...(command.effect === 'tool' && { executeSpanId: spanIdOf(traceId, `${id}/execute`) }),
+          ...(command.effect === 'tool' && { executeSpanId: executionSpanId(traceId, id) }),
           ...(child && { child: actorNode(child, whole) }),
           ...(hasContent && contentOf(command.input, answer)),
         },

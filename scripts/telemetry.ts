@@ -9,6 +9,8 @@ const NAMING = {
   kaos: ' Not with `gen_ai_latest_experimental`.',
   gen_ai: ' With `gen_ai_latest_experimental` only.',
 } as const satisfies Record<Naming, string>
+/** Said by links of later deliveries. */
+const LINK_KEYS: readonly Key[] = ['attempts', 'referenceKind']
 const TABLE = /(<!-- generated: the table of (\w+) -->\n)[\s\S]*?(\n<!-- end -->)/g
 
 /** The page with its tables as the source has them. Throws for a table that nothing makes, and when one is missing. */
@@ -47,7 +49,7 @@ function attributes(): string {
   return table(['attribute', 'says', 'on, by `kaos.op`'], rows)
 }
 
-/** Where an attribute is found: spans by their operation, events, metrics. */
+/** Where an attribute is found: spans by their operation, events, metrics, links. */
 function places(key: Key): string {
   const spans = SPANS.filter((span) => [...span.always, ...span.sometimes].includes(key)).map(({ operation }) => code(operation))
   const events = Object.entries(EVENT_REFERENCE).filter(([, { attributes }]) => attributes.includes(key))
@@ -56,7 +58,7 @@ function places(key: Key): string {
     ...(spans.length === SPANS.length ? ['all spans'] : spans),
     ...events.map(([event]) => `event ${code(EVENTS[event as keyof typeof EVENTS])}`),
     ...(isLabel ? ['metrics'] : []),
-    ...(key === 'logger' ? ['logs'] : []),
+    ...(LINK_KEYS.includes(key) ? ['links'] : []),
   ].join(', ')
 }
 

@@ -91,14 +91,14 @@ export const METRICS = {
     unit: '1',
     kind: 'counter',
     description: 'Tasks that an agent gave to another one.',
-    labels: [...agentLabels, 'target'],
+    labels: [...agentLabels, KEYS.peer],
   },
   delegationDuration: {
     name: 'kaos.delegation.duration',
     unit: 'ms',
     kind: 'histogram',
     description: 'From the question to another agent to its answer.',
-    labels: [...agentLabels, 'target'],
+    labels: [...agentLabels, KEYS.peer],
     buckets: MILLISECONDS,
   },
   modelOperation: {
@@ -172,7 +172,7 @@ export const METRICS = {
     name: 'messaging.client.sent.messages',
     unit: '{message}',
     kind: 'counter',
-    description: 'Messages that were sent: calls, delegations, answers.',
+    description: 'Messages that were sent and stored: calls, delegations, cancels, answers, results and records of the index.',
     labels: messagingLabels,
   },
   consumed: {
@@ -238,7 +238,7 @@ export const METRICS = {
     unit: '{item}',
     kind: 'counter',
     description: 'Spans, log records and metric points that were lost.',
-    labels: ['signal', 'reason'],
+    labels: [KEYS.lossSignal, KEYS.lossReason],
   },
 } as const satisfies { readonly [metric: string]: MetricDefinition }
 
@@ -293,7 +293,7 @@ export function countSpan(span: FinishedSpan, naming: Naming, count: Count): voi
       return
     }
     case OPERATIONS.delegate: {
-      const labels = { ...own, target: label(attributes, KEYS.target) }
+      const labels = { ...own, [KEYS.peer]: label(attributes, KEYS.target) }
       count('delegations', 1, labels)
       count('delegationDuration', ms, labels)
       return

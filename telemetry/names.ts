@@ -10,6 +10,9 @@ export const OPERATIONS = {
   activation: 'agent.activate',
   model: 'model.inference',
   tool: 'tool',
+  peer: 'target',
+  lossSignal: 'signal',
+  lossReason: 'reason',
   execute: 'tool.execute',
   delegate: 'delegate',
   local: 'local',
@@ -40,6 +43,9 @@ export const KEYS = {
   model: 'model',
   toolName: 'tool.name',
   tool: 'tool',
+  peer: 'target',
+  lossSignal: 'signal',
+  lossReason: 'reason',
   success: 'success',
   errorType: 'error.type',
 
@@ -88,7 +94,7 @@ export const KEYS = {
   referenceKind: 'opentracing.ref_type',
   exceptionType: 'exception.type',
   exceptionMessage: 'exception.message',
-  logger: 'logger.name',
+  exceptionStack: 'exception.stacktrace',
 } as const
 
 /** Names of events on spans. */

@@ -228,6 +228,9 @@ export const MEANINGS: Readonly<Record<Key, string>> = {
   model: 'the model that was asked for',
   toolName: 'the tool, under the key that KAOS has',
   tool: 'the tool',
+  peer: 'the agent that was asked',
+  lossSignal: '`traces`, `metrics` or `logs`',
+  lossReason: '`queue_full`, `export_failed`, `stopped` or `unreadable`',
   success: 'whether it went well, `true` or `false`',
   errorType: 'why it failed: an error code of [errors](errors.md), or `tool_error` when the tool itself says so',
   genAiOperation: '`invoke_agent`, `chat` or `execute_tool`',
@@ -267,10 +270,10 @@ export const MEANINGS: Readonly<Record<Key, string>> = {
   serverAddress: 'host of the model endpoint',
   serverPort: 'its port',
   transport: 'how the tool server reaches its tool: `pipe` or `tcp`, none in its own process',
-  referenceKind: '`child_of`, on links of a takeover: Jaeger goes by it',
+  referenceKind: '`child_of`, on links of later deliveries: Jaeger goes by it',
   exceptionType: 'the error code, on the event `exception`',
   exceptionMessage: 'the words of the error, without secrets',
-  logger: 'what part of the program a log record comes from',
+  exceptionStack: 'where it was thrown, without secrets; on spans and log records of code that threw',
 }
 
 /** What happened at one moment of a span. */
@@ -283,7 +286,7 @@ export const EVENT_REFERENCE: Readonly<
   exception: {
     says: 'it failed; one on each span whose status is ERROR',
     on: 'any',
-    attributes: ['exceptionType', 'exceptionMessage'],
+    attributes: ['exceptionType', 'exceptionMessage', 'exceptionStack'],
   },
   takeover: {
     says: 'another process went on where the one before fell silent',

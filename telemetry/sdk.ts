@@ -8,10 +8,11 @@ import { Losses } from './export/losses.ts'
 import { Outlets } from './export/outlets.ts'
 import { SdkMessages } from './export/sdk-messages.ts'
 import type { Logger } from './log.ts'
+import { KEYS } from './names.ts'
 import { libraryTracerProvider } from './recording/library-spans.ts'
 import { createResource } from './recording/resource.ts'
 import { Sampling } from './recording/sampling.ts'
-import { RecordedService } from './recording/service.ts'
+import { SdkService } from './recording/service.ts'
 import { type Destination, destinationAt, readEndpoint, SIGNALS, type Signal } from './settings/endpoint.ts'
 import type { Settings } from './settings.ts'
 import { type LogLine, noService, type ServiceIdentity, type ServiceTelemetry, type Telemetry } from './telemetry.ts'
@@ -43,8 +44,8 @@ class Sdk implements Telemetry {
   readonly #outlets: Outlets
   readonly #sampling: Sampling
   /** By kind, namespace and name; undefined for those that export nothing. */
-  readonly #services = new Map<string, RecordedService | undefined>()
-  readonly #process: RecordedService
+  readonly #services = new Map<string, SdkService | undefined>()
+  readonly #process: SdkService
   readonly #node: NodeSDK
   #endHttp: () => void = () => {}
   #stopped: Promise<void> | undefined
@@ -52,12 +53,14 @@ class Sdk implements Telemetry {
   constructor(options: SdkOptions) {
     const { settings, services, log, processName } = options
     this.#options = options
-    this.#losses = new Losses(log, (signal, reason, items) => this.#process.count('dropped', items, { signal, reason }))
+    this.#losses = new Losses(log, (signal, reason, items) =>
+      this.#process.count('dropped', items, { [KEYS.lossSignal]: signal, [KEYS.lossReason]: reason }),
+    )
     this.#outlets = new Outlets(settings, this.#losses, log)
     this.#sampling = new Sampling(settings.sampler)
-    for (const of of services) this.service(of)
+    for (const identity of services) this.service(identity)
     const only = services.length === 1 ? this.#services.get(keyOf(services[0]!)) : undefined
-    this.#process = only ?? this.#create(processName, undefined, undefined)!
+    this.#process = only ?? this.#create(processName, undefined)!
     this.#node = new NodeSDK({
       autoDetectResources: false,
       spanProcessors: [],
@@ -67,10 +70,10 @@ class Sdk implements Telemetry {
     this.#becomeGlobal()
   }
 
-  service(of: ServiceIdentity): ServiceTelemetry {
-    const key = keyOf(of)
+  service(identity: ServiceIdentity): ServiceTelemetry {
+    const key = keyOf(identity)
     if (!this.#services.has(key))
-      this.#services.set(key, of.enabled === false ? undefined : this.#create(this.#nameOf(of), of.namespace, of))
+      this.#services.set(key, identity.enabled === false ? undefined : this.#create(this.#nameOf(identity), identity))
     return this.#services.get(key) ?? noService
   }
 
@@ -79,7 +82,7 @@ class Sdk implements Telemetry {
   }
 
   async flush(timeoutMs: number): Promise<void> {
-    await within(timeoutMs, async () => {
+    await atMost(timeoutMs, async () => {
       await Promise.all([this.#outlets.flush(), ...this.#all().map((service) => service.flushMetrics())])
     })
   }
@@ -101,13 +104,13 @@ class Sdk implements Telemetry {
     const until = performance.now() + timeoutMs
     this.#endHttp()
     this.#outlets.leave()
-    await within(timeoutMs * SPANS_SHARE, () => this.#outlets.flush())
-    await within(until - performance.now(), async () => {
+    await atMost(timeoutMs * SPANS_SHARE, () => this.#outlets.flush())
+    await atMost(until - performance.now(), async () => {
       await Promise.all(this.#all().map((service) => service.stopMetrics()))
     })
     await this.#outlets.close()
     this.#losses.tell()
-    await within(0, () => this.#node.shutdown())
+    await atMost(0, () => this.#node.shutdown())
     for (const api of [trace, metrics, logs, propagation, context, diag]) api.disable()
     this.#options.onStopped()
   }
@@ -128,14 +131,12 @@ class Sdk implements Telemetry {
   }
 
   /** Undefined when nothing is exported: there is no place for it, or the one that is declared cannot be read. */
-  #create(name: string, namespace: string | undefined, of: ServiceIdentity | undefined): RecordedService | undefined {
+  #create(name: string, identity: ServiceIdentity | undefined): SdkService | undefined {
     const { settings, log } = this.#options
-    const url = of?.endpoint === undefined ? undefined : readEndpoint(of.endpoint)
-    if (of?.endpoint !== undefined && !url) {
-      log.warn(
-        { service: name, endpoint: of.endpoint },
-        'telemetry.endpoint is neither a URL nor host:port, nothing is exported for it',
-      )
+    const { endpoint, namespace } = identity ?? {}
+    const url = endpoint === undefined ? undefined : readEndpoint(endpoint)
+    if (endpoint !== undefined && !url) {
+      log.warn({ service: name, endpoint }, 'telemetry.endpoint is neither a URL nor host:port, nothing is exported for it')
       return undefined
     }
     const destinations: { [signal in Signal]?: Destination } = {}
@@ -145,9 +146,9 @@ class Sdk implements Telemetry {
       if (isSent && to) destinations[signal] = to
     }
     const isPrinted = SIGNALS.some((signal) => settings.signals[signal].isPrinted)
-    if (of && !isPrinted && Object.keys(destinations).length === 0) return undefined
+    if (identity && !isPrinted && Object.keys(destinations).length === 0) return undefined
     const resource = createResource(name, namespace, settings.resource)
-    return new RecordedService({
+    return new SdkService({
       resource,
       settings,
       sampling: this.#sampling,
@@ -158,13 +159,13 @@ class Sdk implements Telemetry {
   }
 
   /** OTEL_SERVICE_NAME means one service: where there are several, each keeps its own name. */
-  #nameOf(of: ServiceIdentity): string {
+  #nameOf(identity: ServiceIdentity): string {
     const { services, settings } = this.#options
-    const isOnly = services.length === 1 && keyOf(services[0]!) === keyOf(of)
-    return (isOnly && settings.serviceName) || of.name
+    const isOnly = services.length === 1 && keyOf(services[0]!) === keyOf(identity)
+    return (isOnly && settings.serviceName) || identity.name
   }
 
-  #serviceOf({ agent, server }: LogLine): RecordedService | undefined {
+  #serviceOf({ agent, server }: LogLine): SdkService | undefined {
     for (const [kind, name] of [
       ['agent', agent],
       ['tool-server', server],
@@ -175,7 +176,7 @@ class Sdk implements Telemetry {
     return this.#process
   }
 
-  #all(): readonly RecordedService[] {
+  #all(): readonly SdkService[] {
     return [...new Set([...this.#services.values(), this.#process])].filter((service) => service !== undefined)
   }
 }
@@ -185,7 +186,7 @@ function keyOf({ kind, name, namespace }: ServiceIdentity): string {
 }
 
 /** Waits for work at most so long; never rejects. */
-async function within(ms: number, work: () => Promise<void>): Promise<void> {
+async function atMost(ms: number, work: () => Promise<void>): Promise<void> {
   const { promise: late, resolve } = Promise.withResolvers<void>()
   const timer = setTimeout(resolve, Math.max(0, ms))
   await Promise.race([work().catch(() => undefined), late]) // What did not arrive is counted where it was to be sent.

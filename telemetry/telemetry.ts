@@ -19,7 +19,7 @@ export interface ServiceIdentity {
 export interface Telemetry {
   readonly isOn: boolean
   /** The same one for the same name. Never throws: what is wrong with an endpoint is a warning, and that service exports nothing. */
-  service(of: ServiceIdentity): ServiceTelemetry
+  service(identity: ServiceIdentity): ServiceTelemetry
   /** Exports a line of the log, for the service that its field `agent` or `server` names, else for the process. */
   log(line: LogLine): void
   /** Everything recorded so far is exported, or the time is over. Never rejects. */
@@ -77,7 +77,7 @@ export interface Counts {
   consumed(count: number): void
   /** How long a message was in hand, until it was acked or given back. */
   processed(ms: number): void
-  /** A message that an effect or an outcome sent is stored. */
+  /** A message that an actor or a tool server sent is stored. */
   sent(): void
   /** How long the broker took to store an entry. */
   appended(ms: number): void

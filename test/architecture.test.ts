@@ -14,7 +14,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   actors: ['bus', 'bus/wire', 'manifests', 'telemetry'],
   tools: ['bus', 'bus/wire', 'manifests', 'telemetry'],
   replay: ['actors', 'bus', 'bus/wire', 'telemetry'],
-  cli: ['actors', 'bus', 'bus/wire', 'manifests', 'replay', 'telemetry', 'tools'],
+  operator: ['bus', 'bus/wire', 'manifests', 'telemetry'],
+  gateway: ['bus', 'bus/wire', 'manifests', 'telemetry'],
+  cli: ['actors', 'bus', 'bus/wire', 'gateway', 'manifests', 'operator', 'replay', 'telemetry', 'tools'],
   public: ['actors', 'bus', 'bus/wire', 'cli', 'manifests', 'replay', 'telemetry', 'tools'],
 }
 
@@ -26,10 +28,18 @@ const OWNED: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^pino/, ['telemetry']],
   [/^@opentelemetry\//, ['telemetry']],
   [/^@kubernetes\//, ['operator']],
-  [/^undici$/, ['actors', 'bus', 'tools']],
+  [/^undici$/, ['actors', 'bus', 'operator', 'tools']],
   [/^commander$/, ['cli']],
+  [/^(hono$|@hono\/)/, ['gateway']],
 ]
-const PURE = ['actors/machine.ts', 'actors/outbox.ts', 'actors/spans.ts', 'telemetry/names.ts', 'telemetry/span.ts']
+const PURE = [
+  'actors/machine.ts',
+  'actors/outbox.ts',
+  'actors/spans.ts',
+  'tools/spans.ts',
+  'telemetry/names.ts',
+  'telemetry/span.ts',
+]
 const WIRE_PACKAGES = ['zod', 'canonicalize']
 const WEAK_NAMES = /(^|\/)(utils?|helpers?|common|misc|types|shared)(\.ts$|\/)/
 
@@ -82,6 +92,23 @@ describe('the architecture', () => {
         .map((name) => `${file} imports ${name}`),
     )
 
+    expect(wrong).toEqual([])
+  })
+
+  it('keeps the OpenTelemetry SDK behind telemetry/sdk.ts, so that a process without telemetry loads none of it', () => {
+    const isBehind = (name: string) => /^telemetry\/(sdk\.ts$|export\/|recording\/)/.test(name)
+    const wrong = files
+      .filter((file) => !isBehind(file))
+      .flatMap((file) => {
+        const text = readFileSync(join(root, file), 'utf8')
+        const names = [...text.matchAll(/^(?:import|export) (?!type )[^'"]*?from '([^']+)'/gm)].map((match) => match[1]!)
+        return names
+          .map((name) => (name.startsWith('.') ? normalize(join(dirname(file), name)) : name))
+          .filter((name) => name.startsWith('@opentelemetry/') || isBehind(name))
+          .map((name) => `${file} imports ${name}`)
+      })
+
+    expect(files.filter(isBehind).length).toBeGreaterThan(10)
     expect(wrong).toEqual([])
   })
 

@@ -21,11 +21,12 @@ import {
   type ReplyBody,
 } from '../bus/wire/message.ts'
 import { type Party, parseCallSubject, partyText, type Subjects, subjectsOf, toolParty } from '../bus/wire/subjects.ts'
-import { readTrace, type TraceContext, traceFields } from '../bus/wire/trace.ts'
+import { logFieldsOf, readTrace, type TraceContext } from '../bus/wire/trace.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { noService, type ServiceTelemetry } from '../telemetry/telemetry.ts'
 import type { ToolSession } from './session.ts'
-import { executionTraceparent, type ReceivedCall, Telling } from './telling.ts'
+import { type ReceivedCall, SpanRecorder } from './span-recorder.ts'
+import { executionTraceparent } from './spans.ts'
 
 /** Named instants of a call at which a test may end the process. */
 export const TOOL_CRASH_POINTS = ['before-run', 'after-begun', 'after-run', 'after-done', 'after-reply'] as const
@@ -68,7 +69,7 @@ export function serveTools(options: ToolServerOptions): ToolService {
   const running = new Map<string, AbortController>()
   const jobs = new Set<Promise<void>>()
   const calls = new Calls(options, running)
-  const liveness = bus.liveness.serve(party, identity.id, (asked) => running.has(asked) || calls.telling.hasTold(asked))
+  const liveness = bus.liveness.serve(party, identity.id, (asked) => running.has(asked) || calls.spans.answers(asked))
   const slots = options.slots ?? DELIVERY_LIMITS.callSlots
   const pull = bus.mailbox.open({ kind: 'call', tool: server }, slots, (delivery) => {
     counts.consumed(delivery.count)
@@ -105,7 +106,7 @@ interface Settled {
 }
 
 class Calls {
-  readonly telling: Telling
+  readonly spans: SpanRecorder
   private readonly options: ToolServerOptions
   private readonly telemetry: ServiceTelemetry
   private readonly running: Map<string, AbortController>
@@ -118,7 +119,7 @@ class Calls {
     const { bus, server, log, identity, session, telemetry = noService } = options
     this.telemetry = telemetry
     const place = { subjects: this.subjects, server, hostId: identity.id, transport: session.transport }
-    this.telling = new Telling({ bus, telemetry, log, ...place })
+    this.spans = new SpanRecorder({ bus, telemetry, log, ...place })
   }
 
   /** Never rejects: whatever happens is judged here. */
@@ -143,7 +144,7 @@ class Calls {
       if (settled === 'held') return delivery.nak(HELD_RETRY_MS)
       await this.send(this.replyTo(call, message, settled.body))
       await this.options.crash('after-reply', call.effect)
-      await this.telling.tell(call, delivery, settled.body, settled.reply)
+      await this.spans.record(call, delivery, settled.body, settled.reply)
       delivery.ack()
     } catch (error) {
       await this.judge(delivery, error)
@@ -215,7 +216,7 @@ class Calls {
         timeoutMs,
         signal,
         idempotencyKey: effect,
-        traceparent: executionTraceparent(call, this.telemetry),
+        traceparent: executionTraceparent(trace, effect, this.telemetry),
         tracestate: trace.tracestate,
         baggage: trace.baggage,
       })
@@ -273,8 +274,8 @@ class Calls {
     const { log, server } = this.options
     const { message, count } = delivery
     const call = parseCallSubject(message.subject)
-    const traceparent = call && executionTraceparent({ ...call, trace: this.traceIn(message, call) }, this.telemetry)
-    const fields = { server, subject: message.subject, delivery: message.delivery, count, ...traceFields(traceparent) }
+    const traceparent = call && executionTraceparent(this.traceIn(message, call), call.effect, this.telemetry)
+    const fields = { server, subject: message.subject, delivery: message.delivery, count, ...logFieldsOf(traceparent) }
     const delayMs = Math.min(DELIVERY_LIMITS.nakMaxMs, DELIVERY_LIMITS.nakMs * 2 ** Math.min(10, count - 1))
     // A server that was leader answers from its past: the body may be there all the same.
     const mayCome = error instanceof KaosError && error.code === 'body_missing' && count <= BODY_TRIES

@@ -2,19 +2,19 @@
  * A session with one MCP server: opened when it is first needed, shared by all calls, opened again when its server is gone. The server may
  * be a process, a URL or a runtime of ours; all speak the same protocol through the official SDK.
  */
+import { allowedBaggage } from '../bus/wire/baggage.ts'
 import type { ToolDescription } from '../bus/wire/catalog.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { isObject, type JsonObject } from '../bus/wire/json.ts'
-import { allowedBaggage, traceFields } from '../bus/wire/trace.ts'
+import { logFieldsOf } from '../bus/wire/trace.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { noService, type ServiceTelemetry } from '../telemetry/telemetry.ts'
 import { Connection, serverError } from './connection.ts'
 import { MCP_LIMITS } from './limits.ts'
 import { type KnownTools, Listing } from './listing.ts'
 import { Reopening } from './reopening.ts'
-import { IDEMPOTENCY_KEY } from './runtimes/channel.ts'
+import { IDEMPOTENCY_KEY, type NetworkTransport } from './runtimes/channel.ts'
 import type { ResolvedRuntime } from './runtimes/open.ts'
-import type { Transport } from './telling.ts'
 import { readResult, type ToolResult } from './tool-result.ts'
 
 export interface ToolCall {
@@ -33,7 +33,7 @@ export interface ToolCall {
 }
 
 export interface ToolSession {
-  readonly transport: Transport
+  readonly transport: NetworkTransport
   /** All tools, read anew. Tools that cannot be offered are left out and logged. Rejects as `call`. */
   list(signal?: AbortSignal): Promise<readonly ToolDescription[]>
   /**
@@ -64,14 +64,14 @@ export interface SessionOptions {
   readonly telemetry?: ServiceTelemetry
 }
 
-const TRANSPORTS: { readonly [R in ResolvedRuntime['runtime']]?: Transport } = { stdio: 'pipe', url: 'tcp' }
+const TRANSPORTS: { readonly [R in ResolvedRuntime['runtime']]?: NetworkTransport } = { stdio: 'pipe', url: 'tcp' }
 
 export function openSession(runtime: ResolvedRuntime, options: SessionOptions): ToolSession {
   return new McpSession(runtime, options)
 }
 
 class McpSession implements ToolSession {
-  readonly transport: Transport
+  readonly transport: NetworkTransport
   private readonly name: string
   private readonly log: Logger
   private readonly listTimeoutMs: number
@@ -131,8 +131,8 @@ class McpSession implements ToolSession {
 
   async call(call: ToolCall): Promise<ToolResult> {
     const deadline = performance.now() + call.timeoutMs
-    const place = traceFields(call.traceparent)
-    return this.over(deadline, call.signal, (connection) => this.callOver(connection, call, deadline), place)
+    const about = logFieldsOf(call.traceparent)
+    return this.over(deadline, call.signal, (connection) => this.callOver(connection, call, deadline), about)
   }
 
   onListChanged(listener: () => void): () => void {
@@ -151,7 +151,7 @@ class McpSession implements ToolSession {
     deadline: number,
     signal: AbortSignal | undefined,
     work: (connection: Connection) => Promise<T>,
-    place = {},
+    about = {},
   ): Promise<T> {
     for (let isRepeat = false; ; isRepeat = true) {
       const connection = await this.wait(this.reopening.open(), deadline, signal)
@@ -159,7 +159,7 @@ class McpSession implements ToolSession {
         return await work(connection)
       } catch (error) {
         if (isRepeat || !neverArrived(error)) throw error
-        this.log.debug({ server: this.name, reason: error.message, ...place }, 'MCP request is repeated over a new connection')
+        this.log.debug({ server: this.name, reason: error.message, ...about }, 'MCP request is repeated over a new connection')
       }
     }
   }

@@ -1,7 +1,7 @@
 /** Loads the file of a machine: a TypeScript or JavaScript module whose default export is the machine. */
 import { readFile } from 'node:fs/promises'
 import { KaosError, messageOf } from '../../bus/wire/errors.ts'
-import { extensionMistake, importMistake, importUserModule } from '../../telemetry/user-module.ts'
+import { extensionMistake, importMistake, importUserModule } from '../../telemetry/user/module.ts'
 import { type OwnMachine, registerOwnMachine } from './register.ts'
 
 /** Of the import, with all that it imports. */

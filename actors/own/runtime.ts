@@ -9,7 +9,7 @@ import { checkSpanName, formatTraceparent } from '../../bus/wire/trace.ts'
 import type { Agent } from '../../manifests/agent.ts'
 import { KEYS } from '../../telemetry/names.ts'
 import { noService, type ServiceTelemetry } from '../../telemetry/telemetry.ts'
-import { abortedAsUserCode, runUserCode } from '../../telemetry/user-code.ts'
+import { abortedAsUserCode, runUserCode } from '../../telemetry/user/code.ts'
 import type { DelegateInput, ToolInput } from '../agent/calls.ts'
 import type { Peer } from '../agent/definition.ts'
 import type { ModelInput } from '../agent/machine.ts'
@@ -141,7 +141,6 @@ function localEffect(
         ...sent,
         span: (name, work) => telemetry.span(checkSpanName(name), parent, work),
       }
-      const start = () => telemetry.within(parent, () => run(context as never))
       const late = Promise.withResolvers<never>()
       const timer = setTimeout(() => {
         const error =
@@ -152,7 +151,7 @@ function localEffect(
         runUserCode(code, () => own.abort(error))
       }, timeoutMs)
       try {
-        const value = await Promise.race([guarded(() => runUserCode(code, start)), late.promise])
+        const value = await Promise.race([guarded(() => runUserCode(code, () => run(context as never))), late.promise])
         return { value: value as Json }
       } finally {
         clearTimeout(timer)

@@ -19,7 +19,7 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
   let isHolder = false
   let isAgain = false
   const release = () => {
-    host.untell(owner)
+    host.spans.drop(owner)
     delivery.release()
   }
   try {
@@ -32,11 +32,11 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
     if (isHolder && !host.isOwner(actor, owner)) return release()
     await sends.settled()
     await host.at('before-ack', actor)
-    await host.tell(actor, owner, isAgain)
+    await host.spans.record(actor, owner, isAgain)
     delivery.ack()
   } catch (error) {
     actor.running.abortUnless((_id, ofDelivery) => ofDelivery !== owner)
-    host.untell(owner)
+    host.spans.drop(owner)
     throw error
   } finally {
     host.close(actor)

@@ -49,6 +49,11 @@ export const errorCodes = {
     'No stream takes this subject: the agent or tool server was never declared here.',
     'Declare it: "kaos up -f FILE", or kubectl apply.',
   ),
+  stream_refused: row(
+    'retryable',
+    'The NATS server refuses to create, change or remove a stream or consumer.',
+    "The server's words are in the message: room in its account, enough servers for the replicas, or a stream of that name that is not ours.",
+  ),
   publish_timeout: row(
     'retryable',
     'The server did not acknowledge the message in time.',
@@ -106,6 +111,22 @@ export const errorCodes = {
   ),
   unknown_task: row('terminal', 'No task of this id is recorded.', 'List the tasks with "kaos task list".'),
   unknown_trace: row('terminal', 'No trace of this id is recorded.', 'List the traces with "kaos trace list".'),
+  // the HTTP door
+  not_ready: row(
+    'retryable',
+    'The process that serves HTTP still starts, or is about to end.',
+    'Ask again in a moment, with the same Idempotency-Key if the first request had one.',
+  ),
+  result_timeout: row(
+    'retryable',
+    'The task has not ended in the time that a request is waited for.',
+    'The work goes on: repeat the request with the Idempotency-Key of the answer, or use "kaos task get".',
+  ),
+  stream_broken: row(
+    'retryable',
+    'The model was asked again after a part of its answer had been streamed, and answered otherwise.',
+    'Repeat the request with the Idempotency-Key of the answer: what was answered in the end is stored.',
+  ),
   // the journal
   journal_gap: row(
     'terminal',
@@ -267,6 +288,42 @@ export const errorCodes = {
     'terminal',
     'Something tried to reach the network during a replay.',
     'Move the work into an effect, so that the record can answer it.',
+  ),
+  // the Kubernetes cluster
+  cluster_settings: row(
+    'terminal',
+    'No Kubernetes cluster is named, or its address or credentials cannot be used.',
+    'Set KUBECONFIG to a working kubeconfig, or run in a pod whose ServiceAccount token is mounted.',
+  ),
+  cluster_unreachable: row(
+    'retryable',
+    'The Kubernetes API server does not answer, or not in time.',
+    'Look at the API server and the network to it; everything is tried again.',
+  ),
+  cluster_busy: row(
+    'retryable',
+    'The Kubernetes API server asks to try again: too many requests, a conflict with another writer, or trouble of its own.',
+    'Nothing, if it passes; if it lasts, look at the API server.',
+  ),
+  cluster_denied: row(
+    'terminal',
+    'The Kubernetes API server does not let this identity do this.',
+    'Grant the verb that the message names to the ServiceAccount; the chart has the whole list.',
+  ),
+  cluster_refused: row(
+    'terminal',
+    'The Kubernetes API server does not accept the request.',
+    'Correct the field that the message names.',
+  ),
+  lease_lost: row(
+    'terminal',
+    'This operator is not the leader any more.',
+    'Nothing: it ends and starts again as a follower, another one leads.',
+  ),
+  rival_operator: row(
+    'terminal',
+    "KAOS's own operator runs in this cluster and would write the same objects.",
+    'Scale the Deployment that the message names to zero; the resources and their definitions stay.',
   ),
   bad_setting: row(
     'terminal',

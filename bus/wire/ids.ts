@@ -82,6 +82,16 @@ export function spanIdOf(traceId: string, position: string): string {
   return sha256(traceId + position).slice(0, 16)
 }
 
+/** Span of the whole actor: its place is entry 0. */
+export function actorSpanId(traceId: string, task: TaskId): string {
+  return spanIdOf(traceId, entryId(task, 0))
+}
+
+/** Span of the tool server's own work on a call. */
+export function executionSpanId(traceId: string, effect: string): string {
+  return spanIdOf(traceId, `${effect}/execute`)
+}
+
 /** 26 base32 characters of sha256. */
 function base32(text: string): string {
   const bytes = createHash('sha256').update(text).digest()

@@ -95,10 +95,10 @@ export const HOST_LIMITS = {
   snapshotEvery: 50,
   /** Owners of deliveries that an actor remembers beyond those that own something pending. */
   ownersMax: 256,
-  /** Takeovers, failed delegations and signals that an actor remembers until its end, to be told then. */
+  /** Takeovers, failed delegations and signals that an actor remembers until its end, for the span that ends then. */
   marksMax: 64,
   /** Deliveries whose spans were recorded: how many are remembered, for one that comes again because its ack was lost. */
-  toldMax: 10_000,
+  recordedSpansMax: 10_000,
   /** An actor that took longer than this to be read from its journal is worth a line in the log. */
   activationMs: 200,
   /** How often the tool lists are read again. */

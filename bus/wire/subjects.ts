@@ -42,13 +42,22 @@ export function subjectsOf(namespace: string) {
     dead: (party: Party) => `${root}.dead.${party.kind}.${party.name}`,
     ask: (agent: string) => `${root}.ask.${agent}`,
     asks: () => `${root}.ask.*`,
+    /** The broker says here, without its body, that a message was stored for the agent. */
+    wake: (agent: string) => `${root}.wake.agent.${agent}.>`,
     progress: (traceId: string, agent: string, task: string) => `${root}.progress.${traceId}.${agent}.${task}`,
     progressOf: (traceId: string) => `${root}.progress.${traceId}.>`,
     allProgress: () => `${root}.progress.>`,
     /** The question to one process whether it holds a delivery. */
     host: (party: Party, hostId: string) => `${partyRoot(party)}.host.${hostId}`,
     catalogKey: (party: Party) => `${namespace}.${partyText(party)}`,
+    /** Subjects without what differs from message to message, for telemetry. */
+    templates: {
+      door: `${agentRoot('{agent}')}.task`,
+      start: `${agentRoot('{agent}')}.mail.start`,
+      call: `${toolRoot('{server}')}.call`,
+    },
     agentWildcards: (agent: string) => ({
+      all: `${agentRoot(agent)}.>`,
       door: `${agentRoot(agent)}.task`,
       doors: `${agentRoot(agent)}.task.user.*`,
       mail: `${agentRoot(agent)}.mail.>`,
@@ -64,6 +73,9 @@ export function subjectsOf(namespace: string) {
 }
 export type Subjects = ReturnType<typeof subjectsOf>
 
+/** Every door of every namespace: only mail streams of agents have such subjects. */
+export const ALL_DOORS = 'kaos.*.agent.*.task'
+
 export const streamNames = {
   agentMail: (namespace: string, agent: string) => `kaos_${namespace}_agent_${agent}_mail`,
   agentJournal: (namespace: string, agent: string) => `kaos_${namespace}_agent_${agent}_journal`,
@@ -73,6 +85,7 @@ export const streamNames = {
   traces: 'kaos_traces',
   dead: 'kaos_dead',
   catalogBucket: 'kaos_catalog',
+  catalog: 'KV_kaos_catalog',
 } as const
 
 /** Where the blobs and the claims of a party lie. */

@@ -6,11 +6,18 @@ import type { HeaderPairs } from '../../bus/publish/publish.ts'
 import { toFailure } from '../../bus/wire/errors.ts'
 import { spanIdOf } from '../../bus/wire/ids.ts'
 import { HEADERS } from '../../bus/wire/message.ts'
+import { subjectsOf } from '../../bus/wire/subjects.ts'
 import { readTrace, traceHeaders } from '../../bus/wire/trace.ts'
-import { KEYS, MESSAGING_SYSTEM, OPERATIONS, spanName } from '../../telemetry/names.ts'
+import { KEYS, OPERATIONS, spanName } from '../../telemetry/names.ts'
 import type { FinishedSpan } from '../../telemetry/span.ts'
-import { noService, type ServiceTelemetry } from '../../telemetry/telemetry.ts'
+import { messagingAttributes, spanFailure } from '../../telemetry/span-parts.ts'
+import { noService, type ServiceIdentity, type ServiceTelemetry } from '../../telemetry/telemetry.ts'
 import type { TaskAddress } from './lookup.ts'
+
+/** Who sends tasks, as a backend knows it where OTEL_SERVICE_NAME does not say it. */
+export function clientService(namespace: string): ServiceIdentity {
+  return { name: 'kaos-cli', namespace, kind: 'client' }
+}
 
 export interface SendTrace {
   readonly traceId: string
@@ -43,21 +50,17 @@ export function sendTrace({ namespace, address, telemetry = noService, env = {} 
     const context = parentSpanId === undefined ? baggageOf(caller) : traceHeaders(caller, parentSpanId)
     return { traceId, refused, headers: [...cause, ...context], record: (send) => send() }
   }
-  const template = `kaos.${namespace}.agent.{agent}.task`
+  const { door, templates } = subjectsOf(namespace)
   const described = {
-    name: spanName(OPERATIONS.send, template, telemetry.naming),
+    name: spanName(OPERATIONS.send, templates.door, telemetry.naming),
     kind: 'producer',
     attributes: {
       [KEYS.op]: OPERATIONS.send,
       [KEYS.namespace]: namespace,
       [KEYS.agent]: agent,
       [KEYS.task]: task,
-      [KEYS.messagingSystem]: MESSAGING_SYSTEM,
-      [KEYS.messagingSystemName]: MESSAGING_SYSTEM,
-      [KEYS.messagingOperation]: 'send',
-      [KEYS.messagingOperationType]: 'send',
-      [KEYS.messagingTemplate]: template,
-      [KEYS.messagingDestination]: `kaos.${namespace}.agent.${agent}.task`,
+      ...messagingAttributes('send', templates.door),
+      [KEYS.messagingDestination]: door(agent),
       [KEYS.messagingMessage]: key,
     },
   } as const
@@ -77,7 +80,7 @@ export function sendTrace({ namespace, address, telemetry = noService, env = {} 
       try {
         await send()
       } catch (error) {
-        finish(toFailure(error))
+        finish(spanFailure(toFailure(error)))
         throw error
       }
       finish()

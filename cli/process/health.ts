@@ -28,20 +28,38 @@ export interface Health {
   stop(): Promise<void>
 }
 
-/** The address of `--health [HOST:]PORT`; undefined for what is none. */
+/** What is known of this process, for whoever serves it. */
+export interface Probe extends Pick<Health, 'watch' | 'drain'> {
+  readiness(): Readiness
+}
+
+export function createProbe(): Probe {
+  let bus: { state(): BusState } | undefined
+  let isDraining = false
+  return {
+    watch(watched) {
+      bus = watched
+    },
+    drain() {
+      isDraining = true
+    },
+    readiness: () => readiness(bus?.state(), isDraining),
+  }
+}
+
+/** The address of `--health [HOST:]PORT` or `--http`; undefined for what is none. */
 export function parseHealthAddress(text: string): ListenAddress | 'off' | undefined {
   return text === 'off' ? 'off' : parseListenAddress(text)
 }
 
-/** Where a host serves when nobody says: in a pod on port 8000, else nowhere. */
+/** Where a host serves health and HTTP when nobody says: in a pod on port 8000, else nowhere. */
 export function defaultHealthAddress(env: NodeJS.ProcessEnv): ListenAddress | undefined {
   return env.KUBERNETES_SERVICE_HOST ? POD_ADDRESS : undefined
 }
 
 /** Throws `port_taken` when the address cannot be listened on. */
 export async function serveHealth({ host, port }: ListenAddress): Promise<Health> {
-  let bus: { state(): BusState } | undefined
-  let isDraining = false
+  const { watch, drain, readiness } = createProbe()
   const server = createServer(
     {
       headersTimeout: HEALTH_LIMITS.requestMs,
@@ -50,7 +68,7 @@ export async function serveHealth({ host, port }: ListenAddress): Promise<Health
       maxHeaderSize: HEALTH_LIMITS.headerBytesMax,
     },
     (request, response) => {
-      const answer = answerTo(request, () => readiness(bus?.state(), isDraining))
+      const answer = answerTo(request, readiness)
       send(response, answer, request.method === 'HEAD')
     },
   )
@@ -63,12 +81,8 @@ export async function serveHealth({ host, port }: ListenAddress): Promise<Health
   server.unref()
   return {
     url: `http://${shown}:${(server.address() as AddressInfo).port}`,
-    watch(watched) {
-      bus = watched
-    },
-    drain() {
-      isDraining = true
-    },
+    watch,
+    drain,
     async stop() {
       server.close()
       server.closeAllConnections()
@@ -76,7 +90,7 @@ export async function serveHealth({ host, port }: ListenAddress): Promise<Health
   }
 }
 
-interface Readiness extends Partial<BusState> {
+export interface Readiness extends Partial<BusState> {
   readonly ready: boolean
   readonly starting?: true
   readonly draining?: true

@@ -5,7 +5,7 @@
  */
 import { messageOf } from '../../bus/wire/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { userCodeUnderWay } from '../../telemetry/user-code.ts'
+import { userCodeUnderWay } from '../../telemetry/user/code.ts'
 
 /** For the whole life of a process that hosts agents or tools. */
 export function surviveStrayErrors(log: Logger): void {

@@ -10,8 +10,6 @@ import type { ServiceIdentity, Telemetry } from '../../telemetry/telemetry.ts'
 
 /** What the process is called beside its agents and tool servers where OTEL_SERVICE_NAME does not say it. */
 const PROCESS_NAME = 'kaos'
-/** The longest that a process that is about to end waits for a collector. */
-export const FLUSH_MS = 3_000
 
 export interface HostedSystem {
   readonly system: Pick<System, 'agents' | 'mcpServers'>

@@ -55,7 +55,7 @@ function exception(err: unknown): { readonly [key: string]: unknown } {
   return {
     [KEYS.exceptionType]: type,
     [KEYS.exceptionMessage]: message,
-    'exception.stacktrace': stack,
+    [KEYS.exceptionStack]: stack,
     [KEYS.errorType]: code,
   }
 }

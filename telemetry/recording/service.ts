@@ -30,7 +30,7 @@ export interface ServiceParts {
   readonly destinations: { readonly [signal in Signal]?: Destination }
 }
 
-export class RecordedService implements ServiceTelemetry {
+export class SdkService implements ServiceTelemetry {
   readonly isOn = true
   readonly naming: Naming
   readonly hasContent: boolean
@@ -70,7 +70,7 @@ export class RecordedService implements ServiceTelemetry {
             resource,
             sampler: sampling.sampler,
             spanLimits: settings.spanLimits,
-            spanProcessors: [new Sinking(this.#spanSinks)],
+            spanProcessors: [new SinkProcessor(this.#spanSinks)],
           })
         : undefined
   }
@@ -163,7 +163,7 @@ function createCounts(instruments: Instruments): Counts {
 }
 
 /** Takes the SDK's own spans to where finished ones go. */
-class Sinking implements SpanProcessor {
+class SinkProcessor implements SpanProcessor {
   readonly #sinks: readonly ((span: ReadableSpan) => void)[]
 
   constructor(sinks: readonly ((span: ReadableSpan) => void)[]) {

@@ -10,6 +10,7 @@ import {
   type Tracer,
   trace,
 } from '@opentelemetry/api'
+import { parseTraceParent } from '@opentelemetry/core'
 import { EVENTS, KEYS, OPERATIONS } from '../names.ts'
 import { redact } from '../redact.ts'
 import type { SpanParent } from '../telemetry.ts'
@@ -64,17 +65,11 @@ export function runAsSpan<T>(name: string, place: Place, tracer: Tracer, run: ()
 }
 
 function contextAt(place: Place): Context {
-  const match = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(place.parent.traceparent)
+  const { traceparent, tracestate } = place.parent
+  const parent = parseTraceParent(traceparent)
   const withPlace = ROOT_CONTEXT.setValue(PLACE, place)
-  if (!match) return withPlace
-  const [, traceId, spanId, flags] = match
-  const { tracestate } = place.parent
-  return trace.setSpanContext(withPlace, {
-    traceId: traceId!,
-    spanId: spanId!,
-    traceFlags: Number.parseInt(flags!, 16),
-    ...(tracestate && { traceState: createTraceState(tracestate) }),
-  })
+  if (!parent) return withPlace
+  return trace.setSpanContext(withPlace, { ...parent, ...(tracestate && { traceState: createTraceState(tracestate) }) })
 }
 
 function endWell(span: Span): void {
@@ -88,7 +83,7 @@ function endFailed(span: Span, error: unknown): void {
   span.addEvent(EVENTS.exception, {
     [KEYS.exceptionType]: type,
     [KEYS.exceptionMessage]: message,
-    ...(stack && { 'exception.stacktrace': stack }),
+    ...(stack && { [KEYS.exceptionStack]: stack }),
   })
   span.setStatus({ code: SpanStatusCode.ERROR, message })
   span.end()

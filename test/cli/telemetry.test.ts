@@ -221,6 +221,20 @@ describe('what runs here', () => {
     expect(new Set(backend.spans().map(({ service }) => service))).toEqual(new Set(['boss', 'desk']))
   })
 
+  it('exports nothing of probes and of connections that idle, also where HTTP spans are asked for', async () => {
+    const http = { OTEL_INCLUDE_HTTP_SERVER: 'true', OTEL_INCLUDE_HTTP_CLIENT: 'true', LOG_LEVEL: 'DEBUG' }
+    const up = await folder.start([...UP, '--health', '0'], READY, { ...on, ...http })
+    const [, health] = /health {2}(\S+)\/health/.exec(up.output)!
+
+    for (let i = 0; i < 300; i++) for (const path of ['/health', '/ready']) await (await fetch(`${health}${path}`)).text()
+    await end(up)
+
+    expect(backend.spans()).toEqual([])
+    expect(backend.metrics().filter(({ name }) => name.startsWith('http.'))).toEqual([])
+    expect(backend.logs().length).toBeLessThan(100)
+    expect(JSON.stringify(backend.logs().map(({ body, attributes }) => [body, attributes]))).not.toMatch(/"\/(health|ready)/)
+  })
+
   it('exports what a file of tools does when it is served to anybody', async () => {
     const file = toolFile(TOOLS, 'voice.ts')
     const serving = await folder.start(['tools', 'serve', file, '--http', '0', '--json'], '"url"', on)

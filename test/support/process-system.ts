@@ -131,6 +131,8 @@ export interface SystemOptions {
   readonly toolCallMode?: 'auto' | 'native' | 'string'
   /** Absolute path of the machine that is the coordinator. */
   readonly machine?: string
+  /** Of every process. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 export class ProcessSystem implements AsyncDisposable {
@@ -144,12 +146,21 @@ export class ProcessSystem implements AsyncDisposable {
   /** Every process that was ever started, also those that are gone. */
   readonly processes: HostProcess[] = []
   private readonly folder: string
+  private readonly env: Readonly<Record<string, string>>
   private counter = 0
 
-  private constructor(rig: Rig, namespace: string, folder: string, declared: System, bus: NatsBus) {
+  private constructor(
+    rig: Rig,
+    namespace: string,
+    folder: string,
+    declared: System,
+    bus: NatsBus,
+    env: SystemOptions['env'] = {},
+  ) {
     this.rig = rig
     this.namespace = namespace
     this.folder = folder
+    this.env = env
     this.manifest = manifestIn(folder)
     this.declared = declared
     this.bus = bus
@@ -158,14 +169,14 @@ export class ProcessSystem implements AsyncDisposable {
   static async create(
     rig: Rig,
     namespace: string,
-    { withStreams = true, toolCallMode, machine }: SystemOptions = {},
+    { withStreams = true, toolCallMode, machine, env }: SystemOptions = {},
   ): Promise<ProcessSystem> {
     const folder = await mkdtemp(join(tmpdir(), 'kaos-test-system-'))
     const toolEnv = { LEDGER: ledgerIn(folder), NODE_COMPILE_CACHE: COMPILE_CACHE }
     await writeFile(manifestIn(folder), manifestText(namespace, toolEnv, toolCallMode, machine))
     const declared = loadSystem([manifestIn(folder)])
     const bus = await openBus(rig.broker.settings, { namespace, as: userParty('test'), log: silentLog() })
-    const system = new ProcessSystem(rig, namespace, folder, declared, bus)
+    const system = new ProcessSystem(rig, namespace, folder, declared, bus, env)
     if (withStreams) await system.createStreams()
     return system
   }
@@ -251,6 +262,7 @@ export class ProcessSystem implements AsyncDisposable {
   private launch(kind: string, { only = [], crashAt, natsUrl }: StartOptions): HostProcess {
     const name = `${this.namespace}-${kind}-${++this.counter}`
     const env = {
+      ...this.env,
       NODE_COMPILE_CACHE: COMPILE_CACHE,
       NATS_URL: natsUrl ?? this.rig.broker.url,
       MODEL_API_URL: this.rig.model.url,

@@ -50,7 +50,8 @@ import { tool, z } from 'kaos-actors'
 
 export const price = tool({ description: 'Tells a price.', input: z.object({ item: z.string() }), run: (_input, { span }) =>
   span('look it up', () => span('open the book', () => 300)) })
-export const order = tool({ description: 'Orders.', input: z.object({}), run() { throw new Error('out of bikes') } })
+export const order = tool({ description: 'Orders.', input: z.object({}), run: (_input, { span }) =>
+  span('pack it', () => { throw new Error('out of bikes') }) })
 `
 const APPROVER = `
 import { local } from 'kaos-actors'
@@ -136,6 +137,7 @@ describe('the reference of spans', () => {
     const found = spans.flatMap((span) => span.events.map((event) => ({ ...event, on: operationOf(span) })))
 
     expect(found.map(({ name }) => name)).toContain('exception')
+    expect(found.flatMap(({ attributes }) => Object.keys(attributes))).toContain(KEYS.exceptionStack)
     for (const { name, on, attributes } of found) {
       const reference = told.find((event) => event.name === name)
       expect(reference, name).toBeDefined()

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { conceal } from '../../tools/conceal.ts'
 import { backOffMs } from '../../tools/reopening.ts'
+import { conceal } from '../../tools/runtimes/conceal.ts'
 import { Lines } from '../../tools/runtimes/lines.ts'
 import { MessageBound } from '../../tools/runtimes/message-bound.ts'
 import { readResult } from '../../tools/tool-result.ts'

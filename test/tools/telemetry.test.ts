@@ -358,7 +358,7 @@ describe.concurrent('one call is one span', () => {
     expect(await desk.spans()).toHaveLength(1)
   })
 
-  it('when a living process has told of it, and another one answers the call from the record', async () => {
+  it('when a living process has recorded it, and another one answers the call from the record', async () => {
     await using desk = await Desk.open()
     const first = await desk.serve({ runtime: 'echo' })
     await desk.call('echo', { text: 'hello' })
@@ -383,7 +383,8 @@ describe.concurrent('one call is one span', () => {
 
       await desk.answer(1)
 
-      expect(await desk.spans()).toMatchObject([{ name: 'tool.execute', status: { code: 'ok' } }])
+      const again = { attributes: { 'kaos.attempts': 2, 'opentracing.ref_type': 'child_of' } }
+      expect(await desk.spans()).toMatchObject([{ name: 'tool.execute', status: { code: 'ok' }, links: [again] }])
     })
   }
 

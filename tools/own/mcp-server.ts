@@ -13,14 +13,13 @@ import {
   type Tool,
 } from '@modelcontextprotocol/sdk/types.js'
 import { parseEffectId } from '../../bus/wire/ids.ts'
-import { checkSpanName, formatTraceparent, parseTraceparent, readableState, traceFields } from '../../bus/wire/trace.ts'
+import { checkSpanName, formatTraceparent, logFieldsOf, parseTraceparent, readableState } from '../../bus/wire/trace.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { KEYS } from '../../telemetry/names.ts'
 import { noService, type ServiceTelemetry, type SpanParent } from '../../telemetry/telemetry.ts'
-import { runUserCode } from '../../telemetry/user-code.ts'
+import { runUserCode } from '../../telemetry/user/code.ts'
 import { MCP_LIMITS } from '../limits.ts'
-import { IDEMPOTENCY_KEY, OVERSIZED } from '../runtimes/channel.ts'
-import type { Transport } from '../telling.ts'
+import { IDEMPOTENCY_KEY, type NetworkTransport, OVERSIZED } from '../runtimes/channel.ts'
 import { answerOf, jsonOf, TooLarge } from './answer.ts'
 import type { ToolContext } from './define.ts'
 import { mistakesIn } from './mistakes.ts'
@@ -45,7 +44,7 @@ export interface OwnToolServerOptions {
   /** Where spans of the tools go. Default: nowhere. */
   readonly telemetry?: ServiceTelemetry
   /** How its clients reach it, where they may be anybody: each call is then a span of this server. Absent: a tool server of ours records it. */
-  readonly served?: Transport
+  readonly served?: NetworkTransport
 }
 
 /** One server has one client. */
@@ -106,7 +105,7 @@ async function runTool(
       throw new McpError(ErrorCode.InternalError, words, OVERSIZED)
     }
     if (!(error instanceof Refusal) && !context.signal.aborted)
-      log.warn({ tool: name, ...traceFields(context.traceparent), err: error }, 'a tool threw')
+      log.warn({ tool: name, ...logFieldsOf(context.traceparent), err: error }, 'a tool threw')
     return failed(error instanceof Error ? error.message : String(error))
   }
 }

@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs'
 import { basename, extname, resolve } from 'node:path'
 import { KaosError, messageOf } from '../../bus/wire/errors.ts'
-import { extensionMistake, importMistake, importUserModule } from '../../telemetry/user-module.ts'
+import { extensionMistake, importMistake, importUserModule } from '../../telemetry/user/module.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { isOwnTool, isToolName, type OwnTool } from './define.ts'
 

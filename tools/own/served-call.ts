@@ -5,7 +5,8 @@ import { messageOf } from '../../bus/wire/errors.ts'
 import { formatTraceparent, parseTraceparent } from '../../bus/wire/trace.ts'
 import { OPERATIONS, spanName } from '../../telemetry/names.ts'
 import type { ServiceTelemetry, SpanParent } from '../../telemetry/telemetry.ts'
-import { executionOf, type Transport } from '../telling.ts'
+import type { NetworkTransport } from '../runtimes/channel.ts'
+import { executionSpan } from '../spans.ts'
 
 export interface ServedCall {
   readonly tool: string
@@ -17,7 +18,7 @@ export interface ServedCall {
 /** Runs a call below a span of its own, which `run` is given as its parent. */
 export async function runServed(
   telemetry: ServiceTelemetry,
-  { server, transport }: { readonly server: string; readonly transport: Transport },
+  { server, transport }: { readonly server: string; readonly transport: NetworkTransport },
   call: ServedCall,
   run: (parent: SpanParent | undefined) => Promise<CallToolResult>,
 ): Promise<CallToolResult> {
@@ -28,12 +29,12 @@ export async function runServed(
   const spanId = randomBytes(8).toString('hex')
   const place = { tool, server, transport, arguments: call.arguments }
   const root = { traceId, name: spanName(OPERATIONS.execute, tool, telemetry.naming), kind: 'server' } as const
-  const flags = parent?.flags ?? telemetry.rootFlags({ ...root, attributes: executionOf(telemetry, place).attributes })
+  const flags = parent?.flags ?? telemetry.rootFlags({ ...root, attributes: executionSpan(telemetry, place).attributes })
   const tracestate = sent?.tracestate
   const startMs = Date.now()
   const record = (ended: { readonly result?: unknown; readonly failure?: { readonly code: string; readonly message: string } }) =>
     telemetry.record({
-      ...executionOf(telemetry, { ...place, ...ended }),
+      ...executionSpan(telemetry, { ...place, ...ended }),
       traceId,
       spanId,
       parentSpanId: parent?.parentSpanId,

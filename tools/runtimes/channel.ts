@@ -3,6 +3,9 @@ import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import type { Logger } from '../../telemetry/log.ts'
 import type { ServiceTelemetry } from '../../telemetry/telemetry.ts'
 
+/** How an MCP server is reached, as `network.transport` says it: `pipe` is stdio, `tcp` HTTP; undefined in this process. */
+export type NetworkTransport = 'pipe' | 'tcp' | undefined
+
 export interface Channel {
   readonly transport: Transport
   /** Values that were configured for this server and may stand in what it says: nothing of it is shown without concealing them. */

@@ -10,9 +10,9 @@ import { deserializeMessage, serializeMessage } from '@modelcontextprotocol/sdk/
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js'
 import { ErrorCode, type JSONRPCMessage } from '@modelcontextprotocol/sdk/types.js'
 import type { Logger } from '../../telemetry/log.ts'
-import { conceal } from '../conceal.ts'
 import { MCP_LIMITS } from '../limits.ts'
 import { type Channel, type ChannelOptions, OVERSIZED } from './channel.ts'
+import { conceal } from './conceal.ts'
 import { Lines } from './lines.ts'
 
 export interface StdioRuntime {

@@ -1,7 +1,7 @@
 /** Imports a file of the user's, with a machine or with tools, and says for its author what stands in the way. */
 import { extname } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { runUserCode, type UserCode } from './user-code.ts'
+import { runUserCode, type UserCode } from './code.ts'
 
 const EXTENSION = /^\.[cm]?[jt]s$/
 

@@ -1,15 +1,15 @@
-/** Telemetry of a process that is one service: started for its command, exported before it ends. Where nothing asks for it no SDK is loaded. */
+/** Telemetry of a process: how long its end waits for a receiver, and a command that is one service. Where nothing asks for it no SDK is loaded. */
 import type { Logger } from '../../telemetry/log.ts'
 import { startTelemetry } from '../../telemetry/start.ts'
 import type { ServiceIdentity, ServiceTelemetry } from '../../telemetry/telemetry.ts'
-import { FLUSH_MS } from '../running/telemetry.ts'
 
-/** Who sends tasks, as a backend knows it where OTEL_SERVICE_NAME does not say it. */
-export function clientService(namespace: string): ServiceIdentity {
-  return { name: 'kaos-cli', namespace, kind: 'client' }
-}
+/** The longest that a process that is about to end waits for a receiver. */
+export const FLUSH_MS = 3_000
 
-/** What was recorded meanwhile is exported before this resolves, or the time is over. Rejects with what `work` rejects with. */
+/**
+ * Runs a command whose process is one service. What was recorded meanwhile is exported before this resolves, or the time is over. Rejects with
+ * what `work` rejects with.
+ */
 export async function withTelemetry<T>(
   service: ServiceIdentity,
   log: Logger,

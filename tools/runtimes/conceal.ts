@@ -1,6 +1,6 @@
 /** Makes words of a server fit for logs, errors and journals: short, on one line, without secrets. */
-import { redact } from '../telemetry/redact.ts'
-import { MCP_LIMITS } from './limits.ts'
+import { redact } from '../../telemetry/redact.ts'
+import { MCP_LIMITS } from '../limits.ts'
 
 /** Shorter values are words like "true", which would only riddle the text. */
 const SECRET_LENGTH_MIN = 8
