@@ -1,9 +1,11 @@
 /** The kind Agent: who does the work, with which model, tools and peers. The one definition of its fields, defaults and bounds. */
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
+import { modelNameCharsMax, name, pathCharsMax, referencesMax, setOf, text } from './bounds.ts'
 import { containerSchema, gatewayRouteSchema, podSpecSchema } from './container.ts'
-import { type Declared, type DeepReadonly, nameCharsMax, resourceSchema } from './metadata.ts'
-import { withRules } from './rules.ts'
+import { type Declared, type DeepReadonly, modelApiNameCharsMax, nameCharsMax, resourceSchema } from './metadata.ts'
+import { equalInCel, withRules } from './rules.ts'
+import { replicasMax, scalingSchema } from './scaling.ts'
 import { agentTelemetrySchema } from './telemetry.ts'
 
 const memoryScope = z.enum(['agent', 'user', 'group', 'session'])
@@ -33,10 +35,12 @@ const memorySchema = withRules(
       .max(10_000)
       .default(500)
       .describe('How many events of one session are kept; the oldest go first. Default 500.'),
-    memoryStore: z.string().min(1).optional().describe('Name of the MemoryStore that keeps what outlives a conversation.'),
+    memoryStore: name().optional().describe('Name of the MemoryStore that keeps what outlives a conversation.'),
     scope: memoryScope.default('agent').describe('Whose memory is written. Default "agent".'),
     defaultReadScope: memoryScope.optional().describe('Whose memory is recalled with every task. Unset: the same as scope.'),
-    readScopes: z.array(memoryScope).optional().describe('Whose memory the search tool may read. Unset: only defaultReadScope.'),
+    readScopes: setOf(memoryScope, memoryScope.options.length)
+      .optional()
+      .describe('Whose memory the search tool may read. Unset: only defaultReadScope.'),
     clientParams: z
       .strictObject({
         tokenBudget: z.int().min(0).optional().describe('How much of the conversation is given word for word, in tokens.'),
@@ -56,52 +60,60 @@ const memorySchema = withRules(
   [
     {
       fields: ['type', 'memoryStore'],
-      check: (it) => (it.type === 'remote' && !it.memoryStore ? '"remote" only with memoryStore' : undefined),
+      allowed: '"remote" only with memoryStore',
+      holds: ({ type, memoryStore }) => type !== 'remote' || memoryStore !== undefined,
+      cel: "!has(self.type) || self.type != 'remote' || has(self.memoryStore)",
     },
     {
       fields: ['memoryStore', 'type'],
-      check: (it) => (it.type === 'local' && it.memoryStore ? 'no memoryStore with type "local"' : undefined),
+      allowed: 'no memoryStore with type "local"',
+      holds: ({ type, memoryStore }) => type !== 'local' || memoryStore === undefined,
+      cel: "!has(self.type) || self.type != 'local' || !has(self.memoryStore)",
+      reason: 'FieldValueForbidden',
     },
     {
       fields: ['scope', 'memoryStore'],
-      check: (it) =>
-        /^(user|group)$/.test(it.scope) && !it.memoryStore ? '"user" and "group" only with memoryStore' : undefined,
+      allowed: '"user" and "group" only with memoryStore',
+      holds: ({ scope, memoryStore }) => (scope !== 'user' && scope !== 'group') || memoryStore !== undefined,
+      cel: "!(self.scope in ['user', 'group']) || has(self.memoryStore)",
     },
     {
       fields: ['tools', 'memoryStore'],
-      check: (it) => (it.tools && !it.memoryStore ? 'memory tools only with memoryStore' : undefined),
+      allowed: 'memory tools only with memoryStore',
+      holds: ({ tools, memoryStore }) => tools === undefined || memoryStore !== undefined,
+      cel: '!has(self.tools) || has(self.memoryStore)',
     },
     {
       fields: ['defaultReadScope', 'memoryStore'],
-      check: (it) =>
-        it.defaultReadScope && it.defaultReadScope !== 'session' && !it.memoryStore
-          ? 'only "session" without memoryStore'
-          : undefined,
+      allowed: 'only "session" without memoryStore',
+      holds: ({ defaultReadScope: scope, memoryStore }) =>
+        scope === undefined || scope === 'session' || memoryStore !== undefined,
+      cel: "!has(self.defaultReadScope) || self.defaultReadScope == 'session' || has(self.memoryStore)",
     },
     {
       fields: ['readScopes', 'memoryStore'],
-      check: (it) =>
-        it.readScopes?.some((scope) => scope !== 'session') && !it.memoryStore ? 'only "session" without memoryStore' : undefined,
+      allowed: 'only "session" without memoryStore',
+      holds: ({ readScopes = [], memoryStore }) => readScopes.every((scope) => scope === 'session') || memoryStore !== undefined,
+      cel: "!has(self.readScopes) || self.readScopes.all(scope, scope == 'session') || has(self.memoryStore)",
     },
     {
       fields: ['defaultReadScope', 'readScopes'],
-      check: (it) =>
-        it.defaultReadScope && it.readScopes && !it.readScopes.includes(it.defaultReadScope)
-          ? `one of readScopes: ${it.readScopes.join(', ')}`
-          : undefined,
+      allowed: 'one of readScopes',
+      holds: ({ defaultReadScope: scope, readScopes }) =>
+        scope === undefined || readScopes === undefined || readScopes.includes(scope),
+      cel: '!has(self.defaultReadScope) || !has(self.readScopes) || self.defaultReadScope in self.readScopes',
     },
     {
       fields: ['readScopes', 'tools'],
-      check: (it) =>
-        (it.readScopes?.length ?? 0) > 1 && it.tools !== 'read' && it.tools !== 'all'
-          ? 'one scope, unless tools is "read" or "all"'
-          : undefined,
+      allowed: 'one scope, unless tools is "read" or "all"',
+      holds: ({ readScopes = [], tools }) => readScopes.length <= 1 || tools === 'read' || tools === 'all',
+      cel: "!has(self.readScopes) || size(self.readScopes) <= 1 || (has(self.tools) && self.tools in ['read', 'all'])",
     },
   ],
 )
 
 const autonomousSchema = z.strictObject({
-  goal: z.string().optional().describe('What the agent works towards on its own. Setting it switches the mode on.'),
+  goal: text().optional().describe('What the agent works towards on its own. Setting it switches the mode on.'),
   intervalSeconds: z.int().min(0).max(3600).default(0).describe('Pause between two iterations, in seconds. Default 0.'),
   maxIterRuntimeSeconds: z
     .int()
@@ -135,9 +147,9 @@ const modelSettingsSchema = z.strictObject({
 })
 
 const configSchema = z.strictObject({
-  description: z.string().optional().describe('What the agent is good for, in a sentence; peers choose by it.'),
-  instructions: z.string().optional().describe('What the model is told with every task; not kept in the conversation.'),
-  systemPrompt: z.string().optional().describe('A system prompt that is kept in the conversation.'),
+  description: text().optional().describe('What the agent is good for, in a sentence; peers choose by it.'),
+  instructions: text().optional().describe('What the model is told with every task; not kept in the conversation.'),
+  systemPrompt: text().optional().describe('A system prompt that is kept in the conversation.'),
   reasoningLoopMaxSteps: z.int().min(1).max(20).default(5).describe('Most model calls of one task. Default 5.'),
   toolCallMode: z
     .enum(['auto', 'native', 'string'])
@@ -154,18 +166,15 @@ const configSchema = z.strictObject({
 
 export const agentSpecSchema = withRules(
   z.strictObject({
-    modelAPI: z
-      .string()
-      .min(1)
+    modelAPI: name(modelApiNameCharsMax)
       .optional()
       .describe('Name of the ModelAPI that answers for the model. Unset: only with machineRef or external.'),
-    model: z.string().min(1).optional().describe('Name of the model; the ModelAPI has to offer it. Unset: as modelAPI.'),
+    model: name(modelNameCharsMax).optional().describe('Name of the model; the ModelAPI has to offer it. Unset: as modelAPI.'),
     machineRef: z
       .strictObject({
-        path: z
-          .string()
-          .min(1)
-          .describe('A file whose default export is an XState machine that is the agent; relative to the manifest.'),
+        path: name(pathCharsMax).describe(
+          'A file whose default export is an XState machine that is the agent; relative to the manifest.',
+        ),
       })
       .optional()
       .describe('The machine that is the agent. Unset: the one that asks the model and calls its tools.'),
@@ -173,19 +182,29 @@ export const agentSpecSchema = withRules(
       .boolean()
       .optional()
       .describe('Whether its mail is answered by a program of yours; nobody here runs it. Unset: it runs here.'),
-    mcpServers: z
-      .array(z.string().min(1))
+    mcpServers: setOf(name(nameCharsMax), referencesMax)
       .default([])
       .describe('Names of the MCPServers whose tools the agent may use. Default [].'),
     agentNetwork: z
       .strictObject({
         expose: z.boolean().default(true).describe('Whether the agent gets a Service. Default true.'),
-        access: z.array(z.string().min(1)).default([]).describe('Names of the agents that this one may delegate to. Default [].'),
+        access: setOf(name(nameCharsMax), referencesMax)
+          .default([])
+          .describe('Names of the agents that this one may delegate to. Default [].'),
       })
       .prefault({})
       .describe('Who can be reached.'),
     config: configSchema.prefault({}).describe('How the agent behaves.'),
     telemetry: agentTelemetrySchema.optional().describe('What is exported about its work.'),
+    scaling: scalingSchema.prefault({}).describe('How many pods it has.'),
+    replicas: z
+      .int()
+      .min(0)
+      .max(replicasMax)
+      .optional()
+      .describe(
+        'How many pods it has, whatever scaling says: what "kubectl scale" writes. With scaler External an HPA or KEDA writes it. Unset: as scaling decides; null takes back what was written.',
+      ),
     waitForDependencies: z
       .boolean()
       .default(true)
@@ -197,31 +216,52 @@ export const agentSpecSchema = withRules(
   [
     {
       fields: ['external', 'machineRef'],
-      check: (it) => (it.external && it.machineRef ? 'no external with machineRef: a machine runs here' : undefined),
+      allowed: 'no external with machineRef: a machine runs here',
+      holds: ({ external, machineRef }) => external !== true || machineRef === undefined,
+      cel: '!has(self.external) || !self.external || !has(self.machineRef)',
+      reason: 'FieldValueForbidden',
     },
     {
       fields: ['model', 'modelAPI'],
-      check: (it) => (it.modelAPI && !it.model ? 'text that is not empty: the name of a model of modelAPI' : undefined),
+      allowed: 'text that is not empty: the name of a model of modelAPI',
+      holds: ({ model, modelAPI }) => modelAPI === undefined || model !== undefined,
+      cel: '!has(self.modelAPI) || has(self.model)',
+      reason: 'FieldValueRequired',
+    },
+    {
+      fields: ['modelAPI', 'model'],
+      allowed: 'the name of a ModelAPI that offers the model',
+      holds: ({ model, modelAPI }) => model === undefined || modelAPI !== undefined,
+      cel: '!has(self.model) || has(self.modelAPI)',
+      reason: 'FieldValueRequired',
     },
     {
       fields: ['modelAPI', 'model', 'machineRef', 'external'],
-      check: (it) => {
-        if (it.modelAPI) return undefined
-        if (it.model) return 'the name of a ModelAPI that offers the model'
-        return it.machineRef || it.external ? undefined : 'modelAPI and model, unless machineRef or external is set'
-      },
+      allowed: 'modelAPI and model, unless machineRef or external is set',
+      holds: ({ modelAPI, model, machineRef, external }) =>
+        modelAPI !== undefined || model !== undefined || machineRef !== undefined || external === true,
+      cel: 'has(self.modelAPI) || has(self.model) || has(self.machineRef) || (has(self.external) && self.external)',
+      reason: 'FieldValueRequired',
     },
     {
       fields: ['telemetry', 'config.telemetry'],
-      check: ({ telemetry, config }) =>
-        telemetry && config.telemetry && !isDeepStrictEqual(telemetry, config.telemetry)
-          ? 'one of spec.telemetry and spec.config.telemetry, or the same in both; they differ'
-          : undefined,
+      allowed: 'one of spec.telemetry and spec.config.telemetry, or the same in both; they differ',
+      holds: ({ telemetry, config }) =>
+        telemetry === undefined || config.telemetry === undefined || isDeepStrictEqual(telemetry, config.telemetry),
+      cel: `!has(self.telemetry) || !has(self.config.telemetry) || (${equalInCel('self.telemetry', 'self.config.telemetry', Object.keys(agentTelemetrySchema.shape))})`,
     },
   ],
 )
 
-export const agentSchema = resourceSchema('Agent', nameCharsMax, agentSpecSchema)
+export const agentSchema = withRules(resourceSchema('Agent', nameCharsMax, agentSpecSchema), [
+  {
+    fields: ['spec.agentNetwork.access', 'metadata.name'],
+    allowed: 'names of other agents, not its own',
+    holds: ({ spec, metadata }) => !spec.agentNetwork.access.includes(metadata.name),
+    cel: '!(self.metadata.name in self.spec.agentNetwork.access)',
+    place: ({ spec, metadata }) => ['spec', 'agentNetwork', 'access', spec.agentNetwork.access.indexOf(metadata.name)],
+  },
+])
 
 export type AgentSpec = DeepReadonly<z.output<typeof agentSpecSchema>>
 export type Agent = Declared<z.output<typeof agentSchema>>

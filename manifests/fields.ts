@@ -52,7 +52,7 @@ export function allowedBy(wrapped: z.ZodType | undefined): string {
   if (schema instanceof z.ZodUnion) return listOf(schema.options.map((option) => allowedBy(option as z.ZodType)))
   if (schema instanceof z.ZodNumber) return numberRange(schema)
   if (schema instanceof z.ZodBoolean) return 'true or false'
-  if (schema instanceof z.ZodArray) return schema.def.checks?.length ? 'a list that is not empty' : 'a list'
+  if (schema instanceof z.ZodArray) return isNeverEmpty(schema) ? 'a list that is not empty' : 'a list'
   if (schema instanceof z.ZodObject) return `a mapping (${fieldNames(schema).join(', ')})`
   if (schema instanceof z.ZodRecord) return 'a mapping'
   if (schema instanceof z.ZodString) return schema.minLength ? 'text that is not empty' : 'text'
@@ -69,6 +69,10 @@ function childOf(schema: z.ZodType, key: PropertyKey): z.ZodType | undefined {
   if (schema instanceof z.ZodArray) return schema.element as z.ZodType
   if (schema instanceof z.ZodRecord) return schema.valueType as z.ZodType
   return undefined
+}
+
+function isNeverEmpty({ def }: z.ZodArray): boolean {
+  return def.checks?.some((check) => check._zod.def.check === 'min_length') ?? false
 }
 
 function numberRange(schema: z.ZodNumber): string {

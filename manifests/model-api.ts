@@ -1,13 +1,14 @@
 /** The kind ModelAPI: where models answer. The one definition of its fields, defaults and bounds. */
 import { z } from 'zod'
+import { modelNameCharsMax, modelsMax, name, setOf, text, textCharsMax, urlCharsMax } from './bounds.ts'
 import { containerSchema, gatewayRouteSchema, keyRefSchema, podSpecSchema } from './container.ts'
 import { type Declared, type DeepReadonly, modelApiNameCharsMax, resourceSchema } from './metadata.ts'
-import { withRules } from './rules.ts'
+import { type Rule, withRules } from './rules.ts'
 import { telemetrySchema } from './telemetry.ts'
 
 const apiKeySchema = withRules(
   z.strictObject({
-    value: z.string().min(1).optional().describe('The key itself. It stands in the manifest for all to read: prefer valueFrom.'),
+    value: name(textCharsMax).optional().describe('The key itself. It stands in the manifest for all to read: prefer valueFrom.'),
     valueFrom: withRules(
       z.strictObject({
         secretKeyRef: keyRefSchema.optional().describe('A key in a Secret.'),
@@ -22,26 +23,22 @@ const apiKeySchema = withRules(
 )
 
 const proxyConfigSchema = z.strictObject({
-  models: z
-    .array(z.string().min(1))
+  models: setOf(name(modelNameCharsMax), modelsMax)
     .min(1)
     .describe('Models that agents may ask for: a name, a prefix such as "gemini/*", or "*" for any.'),
-  provider: z
-    .string()
-    .min(1)
+  provider: name()
     .optional()
     .describe(
       'Provider of the models, such as openai, nebius or ollama. Unset: the part of the model name before the first "/".',
     ),
-  apiBase: z
-    .string()
+  apiBase: text(urlCharsMax)
     .regex(/^https?:\/\/[^\s/]+/, { error: 'a URL that begins with http:// or https://' })
     .optional()
     .describe('Base URL of an API that speaks the OpenAI protocol. Unset: the one of the provider.'),
   apiKey: apiKeySchema.optional().describe('Key for that API.'),
   configYaml: withRules(
     z.strictObject({
-      fromString: z.string().optional().describe('The configuration itself.'),
+      fromString: text().optional().describe('The configuration itself.'),
       fromSecretKeyRef: keyRefSchema.optional().describe('A key in a Secret that holds it.'),
     }),
     [exactlyOne('fromString', 'fromSecretKeyRef')],
@@ -51,7 +48,7 @@ const proxyConfigSchema = z.strictObject({
 })
 
 const hostedConfigSchema = z.strictObject({
-  model: z.string().min(1).describe('Ollama model to serve, such as "smollm2:135m".'),
+  model: name(modelNameCharsMax).describe('Ollama model to serve, such as "smollm2:135m".'),
 })
 
 export const modelApiSpecSchema = withRules(
@@ -64,10 +61,7 @@ export const modelApiSpecSchema = withRules(
     container: containerSchema.optional().describe('Changes to its container.'),
     podSpec: podSpecSchema.optional().describe('Changes to its pod: a PodSpec that is merged over the generated one.'),
   }),
-  [
-    { fields: ['proxyConfig', 'mode'], check: (it) => pairing(it.mode, 'Proxy', 'proxyConfig', it.proxyConfig) },
-    { fields: ['hostedConfig', 'mode'], check: (it) => pairing(it.mode, 'Hosted', 'hostedConfig', it.hostedConfig) },
-  ],
+  [...onlyWithMode('proxyConfig', 'Proxy'), ...onlyWithMode('hostedConfig', 'Hosted')],
 )
 
 export const modelApiSchema = resourceSchema('ModelAPI', modelApiNameCharsMax, modelApiSpecSchema)
@@ -89,16 +83,31 @@ export function offeredModels(spec: ModelApiSpec): readonly string[] {
   return spec.proxyConfig?.models ?? []
 }
 
-function pairing(mode: string, wanted: string, field: string, value: unknown): string | undefined {
-  if (mode === wanted && value === undefined) return `${field}, which mode ${wanted} needs`
-  if (mode !== wanted && value !== undefined) return `${field} only with mode ${wanted}; this one has mode ${mode}`
-  return undefined
+function onlyWithMode(field: 'proxyConfig' | 'hostedConfig', wanted: 'Proxy' | 'Hosted') {
+  type Spec = { readonly mode: string } & { readonly [name in typeof field]?: unknown }
+  return [
+    {
+      fields: [field, 'mode'],
+      allowed: `${field}, which mode ${wanted} needs`,
+      holds: (spec) => spec.mode !== wanted || spec[field] !== undefined,
+      cel: `self.mode != '${wanted}' || has(self.${field})`,
+      reason: 'FieldValueRequired',
+    },
+    {
+      fields: [field, 'mode'],
+      allowed: `${field} only with mode ${wanted}`,
+      holds: (spec) => spec.mode === wanted || spec[field] === undefined,
+      cel: `self.mode == '${wanted}' || !has(self.${field})`,
+      reason: 'FieldValueForbidden',
+    },
+  ] as const satisfies readonly Rule<Spec>[]
 }
 
-function exactlyOne<A extends string, B extends string>(first: A, second: B) {
+function exactlyOne<A extends string, B extends string>(first: A, second: B): Rule<{ readonly [key in A | B]?: unknown }> {
   return {
-    fields: [first, second] as [string, string],
-    check: (value: { [key in A | B]?: unknown }) =>
-      (value[first] === undefined) === (value[second] === undefined) ? `exactly one of ${first} and ${second}` : undefined,
+    fields: [first, second],
+    allowed: `exactly one of ${first} and ${second}`,
+    holds: (value) => (value[first] === undefined) !== (value[second] === undefined),
+    cel: `has(self.${first}) != has(self.${second})`,
   }
 }

@@ -1,5 +1,6 @@
 /** Telemetry settings: the same for all kinds, and what only an agent has. */
 import { z } from 'zod'
+import { text, urlCharsMax } from './bounds.ts'
 
 const HOST = String.raw`(?:[^\s/?#@:[\]]+|\[[\da-fA-F:.]+\])`
 /** Credentials have no place here: manifests are read by many, and OTEL_EXPORTER_OTLP_HEADERS carries them. */
@@ -12,8 +13,7 @@ export const telemetrySchema = z.strictObject({
     .describe(
       'Whether traces, metrics and correlated logs are exported. Unset: as set for the whole installation, which is off by default.',
     ),
-  endpoint: z
-    .string()
+  endpoint: text(urlCharsMax)
     .regex(ENDPOINT, {
       error: 'host:port, or a URL that begins with http://, https:// or grpc://, without user and password',
     })

@@ -8,6 +8,9 @@ export const localRuntimes = ['calculator', 'echo', 'files', 'http-fetch', 'stdi
 /** Runtimes that need a pod; an installation may add others. */
 export const podRuntimes = ['python-string', 'kubernetes', 'slack', 'pctx-codemode', 'fastmcp-codemode', 'custom'] as const
 
+/** Local runtimes that nothing can be said of without params. */
+export const runtimesWithParams: readonly LocalRuntime[] = ['files', 'http-fetch', 'stdio', 'typescript', 'url']
+
 export type LocalRuntime = (typeof localRuntimes)[number]
 
 const variableName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'expected the name of an environment variable' })

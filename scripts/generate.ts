@@ -2,12 +2,14 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { configurationPage } from './configuration.ts'
+import { crdFiles } from './crds.ts'
 import { errorsPage } from './errors.ts'
 import { messageTable, schemaFiles } from './messages.ts'
 import { telemetryPage } from './telemetry.ts'
 
 const root = join(import.meta.dirname, '..')
 const SCHEMAS = 'docs/messages'
+const CRDS = 'manifests/crds'
 const MESSAGES_PAGE = 'docs/messages.md'
 const TELEMETRY_PAGE = 'docs/telemetry.md'
 const TABLE = /(<!-- generated: the table of messages -->\n)[\s\S]*?(\n<!-- end -->)/
@@ -20,6 +22,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     [MESSAGES_PAGE, page.replace(TABLE, (_all, begin: string, end: string) => `${begin}${messageTable()}${end}`)],
     ['docs/errors.md', errorsPage()],
     ['docs/configuration.md', configurationPage()],
+    ...[...crdFiles()].map(([file, text]) => [`${CRDS}/${file}`, text] as const),
     [TELEMETRY_PAGE, telemetryPage(read(TELEMETRY_PAGE) ?? '')],
   ])
 }
@@ -28,13 +31,13 @@ export function generatedFiles(): ReadonlyMap<string, string> {
 export function staleFiles(): readonly string[] {
   const wanted = generatedFiles()
   const changed = [...wanted].filter(([file, text]) => read(file) !== text).map(([file]) => file)
-  return [...changed, ...schemasOnDisk().filter((file) => !wanted.has(file))]
+  return [...changed, ...[...onDisk(SCHEMAS, '.json'), ...onDisk(CRDS, '.yaml')].filter((file) => !wanted.has(file))]
 }
 
-function schemasOnDisk(): readonly string[] {
+function onDisk(folder: string, ending: string): readonly string[] {
   try {
-    const names = readdirSync(join(root, SCHEMAS), { recursive: true, encoding: 'utf8' })
-    return names.filter((name) => name.endsWith('.json')).map((name) => `${SCHEMAS}/${name}`)
+    const names = readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    return names.filter((name) => name.endsWith(ending)).map((name) => `${folder}/${name}`)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
     throw error

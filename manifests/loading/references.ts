@@ -47,21 +47,10 @@ function* references(
 ): Generator<Mistake> {
   const names = namesOf(all, kind, from.namespace).filter((name) => !(kind === 'Agent' && name === from.name))
   for (const [index, { path, name }] of list.entries()) {
-    if (typeof name !== 'string' || name === '') continue
-    const allowed = `${kind}s of namespace ${from.namespace}`
-    if (kind === 'Agent' && name === from.name) {
-      yield wrong({
-        path,
-        at: 'value',
-        given: `${JSON.stringify(name)}, the agent itself`,
-        allowed: `other ${allowed}: ${names.join(', ') || 'there is none'}`,
-      })
-    } else if (list.slice(0, index).some((earlier) => earlier.name === name)) {
-      // Twice the same peer or server would offer the model two tools of one name.
-      yield wrong({ path, at: 'value', given: `${JSON.stringify(name)} again`, allowed: 'each name once' })
-    } else if (!names.includes(name) && complete) {
-      yield missing(notAmong(path, name, names, allowed), kind, name, all)
-    }
+    if (typeof name !== 'string' || name === '' || names.includes(name) || !complete) continue
+    // Its own name, and one that it names twice, are mistakes that the definition sees.
+    if ((kind === 'Agent' && name === from.name) || list.slice(0, index).some((earlier) => earlier.name === name)) continue
+    yield missing(notAmong(path, name, names, `${kind}s of namespace ${from.namespace}`), kind, name, all)
   }
 }
 

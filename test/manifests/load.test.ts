@@ -23,6 +23,7 @@ test('fills in every default of a minimal Agent', () => {
         model: 'gpt-4o',
         mcpServers: [],
         agentNetwork: { expose: true, access: [] },
+        scaling: { scaler: 'Builtin', minReplicas: 0, maxReplicas: 10, targetBacklogPerReplica: 32, cooldownSeconds: 120 },
         waitForDependencies: true,
         config: {
           reasoningLoopMaxSteps: 5,
@@ -134,6 +135,8 @@ test('names all fields that change nothing yet in one warning, written ones only
         'solo',
         `  podSpec: { tolerations: [] }
   waitForDependencies: false
+  scaling: { minReplicas: 1 }
+  replicas: 2
   agentNetwork: { expose: true, access: [other] }
   mcpServers: [cluster]
   config: { toolCallMode: string, memory: { contextLimit: 3, maxSessions: 5 }, taskConfig: { maxIterations: 3, maxToolCalls: 3 } }`,
@@ -149,6 +152,8 @@ test('names all fields that change nothing yet in one warning, written ones only
       'ModelAPI spec.proxyConfig.configYaml (models)',
       'Agent spec.podSpec (solo)',
       'Agent spec.waitForDependencies (solo)',
+      'Agent spec.scaling (solo)',
+      'Agent spec.replicas (solo)',
       'Agent spec.agentNetwork.expose (solo)',
       'Agent spec.config.memory.maxSessions (solo, other)',
       'Agent spec.config.taskConfig.maxIterations (solo)',
@@ -253,7 +258,7 @@ ${empty}
 ${join(team, 'huge.yaml')}
     the file is larger than 8388608 bytes
 ${join(team, 'team.yaml')}:7:3  Agent solo spec.confg
-    unknown field, allowed: modelAPI, model, machineRef, external, mcpServers, agentNetwork, config, telemetry, waitForDependencies, gatewayRoute, container, podSpec; did you mean "config"?`)
+    unknown field, allowed: modelAPI, model, machineRef, external, mcpServers, agentNetwork, config, telemetry, scaling, replicas, waitForDependencies, gatewayRoute, container, podSpec; did you mean "config"?`)
 })
 
 test('refuses to load nothing', () => {

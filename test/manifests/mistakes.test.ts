@@ -45,7 +45,7 @@ function modelApi(spec: string, name = 'models'): string {
 }
 
 const agentFields =
-  'modelAPI, model, machineRef, external, mcpServers, agentNetwork, config, telemetry, waitForDependencies, gatewayRoute, container, podSpec'
+  'modelAPI, model, machineRef, external, mcpServers, agentNetwork, config, telemetry, scaling, replicas, waitForDependencies, gatewayRoute, container, podSpec'
 
 const cases: readonly Case[] = [
   // what a document is
@@ -228,7 +228,7 @@ const cases: readonly Case[] = [
     title: 'a quantity that is a list',
     text: working('  container: { resources: { limits: { cpu: [1] } } }'),
     at: '15:44 Agent boss spec.container.resources.limits.cpu',
-    message: 'given a list, allowed: text or a number',
+    message: 'given a list, allowed: a quantity such as 100m, 0.5 (in quotes), 2 or 128Mi',
   },
   {
     title: 'a timeout that is no duration',
@@ -296,6 +296,37 @@ const cases: readonly Case[] = [
     at: '15:31 Agent boss spec.telemetry.traceBoundary',
     message: 'given "turn", allowed: "task" or "activation"',
   },
+  {
+    title: 'more pods at least than at most',
+    text: working('  scaling: { minReplicas: 3, maxReplicas: 2 }'),
+    at: '15:27 Agent boss spec.scaling.minReplicas',
+    message: 'given 3, allowed: at most maxReplicas',
+  },
+  {
+    title: 'a scaler that is none',
+    text: working('  scaling: { scaler: builtin }'),
+    at: '15:22 Agent boss spec.scaling.scaler',
+    message: 'given "builtin", allowed: "Builtin" or "External"; did you mean "Builtin"?',
+    nearest: 'Builtin',
+  },
+  {
+    title: 'a quantity with a fraction that is no text',
+    text: working('  container: { resources: { limits: { cpu: 0.5 } } }'),
+    at: '15:44 Agent boss spec.container.resources.limits.cpu',
+    message: 'given 0.5, allowed: a quantity such as 100m, 0.5 (in quotes), 2 or 128Mi',
+  },
+  {
+    title: 'a variable set twice',
+    text: working('  container: { env: [{ name: MODE, value: a }, { name: MODE, value: b }] }'),
+    at: '15:56 Agent boss spec.container.env[1].name',
+    message: 'given text that is not shown here, allowed: each name once',
+  },
+  {
+    title: 'a text that no variable of a pod can hold',
+    text: working(`  config: { instructions: ${'x'.repeat(131_073)} }`),
+    at: '15:27 Agent boss spec.config.instructions',
+    message: expect.stringMatching(/^given "x+…", allowed: text of at most 131072 characters$/) as string,
+  },
   ...(
     [
       ['type: remote', 'type', '"remote"', '"remote" only with memoryStore'],
@@ -304,7 +335,7 @@ const cases: readonly Case[] = [
       ['tools: read', 'tools', '"read"', 'memory tools only with memoryStore'],
       ['defaultReadScope: agent', 'defaultReadScope', '"agent"', 'only "session" without memoryStore'],
       ['readScopes: [agent]', 'readScopes', 'a list', 'only "session" without memoryStore'],
-      ['memoryStore: s, defaultReadScope: user, readScopes: [agent]', 'defaultReadScope', '"user"', 'one of readScopes: agent'],
+      ['memoryStore: s, defaultReadScope: user, readScopes: [agent]', 'defaultReadScope', '"user"', 'one of readScopes'],
       ['memoryStore: s, readScopes: [agent, user]', 'readScopes', 'a list', 'one scope, unless tools is "read" or "all"'],
     ] as const
   ).map(([memory, path, given, allowed]) => ({
@@ -317,13 +348,13 @@ const cases: readonly Case[] = [
     title: 'Proxy with hostedConfig',
     text: modelApi('  mode: Proxy\n  proxyConfig: { models: ["*"] }\n  hostedConfig: { model: m }'),
     at: '7:17 ModelAPI models spec.hostedConfig',
-    message: 'given a mapping with model, allowed: hostedConfig only with mode Hosted; this one has mode Proxy',
+    message: 'given a mapping with model, allowed: hostedConfig only with mode Hosted',
   },
   {
     title: 'Hosted with proxyConfig',
     text: modelApi('  mode: Hosted\n  hostedConfig: { model: m }\n  proxyConfig: { models: ["*"] }'),
     at: '7:16 ModelAPI models spec.proxyConfig',
-    message: 'given a mapping with models, allowed: proxyConfig only with mode Proxy; this one has mode Hosted',
+    message: 'given a mapping with models, allowed: proxyConfig only with mode Proxy',
   },
   {
     title: 'Proxy without proxyConfig',
@@ -478,7 +509,7 @@ const cases: readonly Case[] = [
     title: 'an MCPServer named twice',
     text: working('  mcpServers: [tools, tools]', `\n---\n${mcpServer('  runtime: echo')}`),
     at: '15:23 Agent boss spec.mcpServers[1]',
-    message: 'given "tools" again, allowed: each name once',
+    message: 'given "tools", allowed: each name once',
   },
   {
     title: 'a peer that is not there',
@@ -490,7 +521,7 @@ const cases: readonly Case[] = [
     title: 'an agent in its own access list',
     text: working('  agentNetwork: { access: [boss] }'),
     at: '15:28 Agent boss spec.agentNetwork.access[0]',
-    message: 'given "boss", the agent itself, allowed: other Agents of namespace default: there is none',
+    message: 'given "boss", allowed: names of other agents, not its own',
   },
   {
     title: 'a peer named twice, which would be two tools of one name',
@@ -499,7 +530,7 @@ const cases: readonly Case[] = [
       `\n---\n${working('').slice(models.length).replace('boss', 'boss-2')}`,
     ),
     at: '15:36 Agent boss spec.agentNetwork.access[1]',
-    message: 'given "boss-2" again, allowed: each name once',
+    message: 'given "boss-2", allowed: each name once',
   },
 ]
 
