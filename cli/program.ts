@@ -17,6 +17,11 @@ const health = (otherwise: string) =>
   new Option('--health <[host:]port>', `serve /health and /ready there; port 0: any (default: ${otherwise})`).argParser(
     healthAddress,
   )
+const http = (otherwise: string) =>
+  new Option(
+    '--http <[host:]port>',
+    `serve the agents there to OpenAI's clients, with /health and /ready; port 0: any (default: ${otherwise})`,
+  ).argParser(healthAddress)
 const json = () => new Option('--json', 'print one JSON document')
 const file = () => new Option('-f, --file <path...>', 'manifest files or folders')
 /** Beside an argument: `replay -f FILE last` would take "last" for a second file. */
@@ -48,6 +53,7 @@ export function program(): Command {
     .option('--port <port>', 'port of the embedded NATS server; another one if it is taken, 0: any (default: 4222)', portNumber)
     .addOption(offline())
     .addOption(context())
+    .addOption(http('off'))
     .addOption(health('off'))
     .addOption(json())
     .addHelpText('after', '\nExample:\n  kaos up -f team.yaml')
@@ -61,7 +67,8 @@ export function program(): Command {
     .option('--only <name...>', 'these agents and tool servers only')
     .addOption(offline())
     .addOption(context())
-    .addOption(health('0.0.0.0:8000 in a pod, else off'))
+    .addOption(http('0.0.0.0:8000 in a pod that hosts an agent, else off'))
+    .addOption(health('with --http, else 0.0.0.0:8000 in a pod, else off'))
     .addOption(json())
     .addHelpText(
       'after',

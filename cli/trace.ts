@@ -3,6 +3,7 @@ import type { TraceRecord } from '../actors/outbox.ts'
 import { isRootTask } from '../bus/wire/ids.ts'
 import { loadTrace } from '../replay/load.ts'
 import { buildTimeline } from '../replay/timeline.ts'
+import { redact } from '../telemetry/redact.ts'
 import { findTrace } from './client/lookup.ts'
 import { type ClientOptions, withBus } from './client/session.ts'
 import { EXIT } from './process/exit-codes.ts'
@@ -42,7 +43,8 @@ export async function traceShow(
     const trace = await loadTrace(bus, await findTrace(bus, id))
     const tree = buildTimeline(trace, { now: Date.now(), hasContent: options.content ?? false })
     const link = linkOf({ trace: tree.traceId, task: tree.roots[0]?.task ?? '' })
-    if (options.json) printJson({ ...tree, ...(link !== undefined && { link }) })
+    // Failures may quote secrets, as drawn ones may; a line that is redacted stays JSON.
+    if (options.json) printJson(JSON.parse(redact(JSON.stringify({ ...tree, ...(link !== undefined && { link }) }))))
     else {
       const drawing = { width: printWidth(), color: isColorful(process.stdout), hasIds: options.ids ?? false }
       for (const line of drawTrace(tree, drawing)) print(line)

@@ -12,37 +12,38 @@ import { hint } from './client/sending.ts'
 import { namedBroker, runningBroker } from './client/session.ts'
 import type { ListenAddress } from './process/address.ts'
 import { EXIT } from './process/exit-codes.ts'
-import { defaultHealthAddress, type Health, serveHealth } from './process/health.ts'
-import { interrupted } from './process/interrupt.ts'
+import { interrupted, readGraceMs } from './process/interrupt.ts'
 import { surviveStrayErrors } from './process/stray-errors.ts'
+import { FLUSH_MS } from './process/telemetry.ts'
+import { frontLines, frontPlaces, hostFront, startFront } from './running/front.ts'
 import { host } from './running/hosting.ts'
 import { resolveModels } from './running/models.ts'
 import { inventoryOf, loadSystem, Stopping, startSystem } from './running/system.ts'
-import { FLUSH_MS, placeLine, startHostTelemetry, type TelemetryPlace, telemetryPlaces } from './running/telemetry.ts'
+import { placeLine, startHostTelemetry, type TelemetryPlace, telemetryPlaces } from './running/telemetry.ts'
 import { paint, paintAside, print, printJson, say } from './view/terminal.ts'
 
 const PORT = 4222
-const GRACE_MS = 25_000
 
 export async function up(options: {
   readonly file: readonly string[]
   readonly port?: number
   readonly context?: string
+  readonly http?: ListenAddress | 'off'
   readonly health?: ListenAddress | 'off'
   readonly offline?: boolean
   readonly json?: boolean
 }): Promise<number> {
   const files = options.file.map((file) => resolve(file))
   const system = loadSystem(files)
+  let graceMs = readGraceMs(process.env)
   const log = await createLog()
   surviveStrayErrors(log)
   const folder = process.cwd()
   const claim = await claimFolder(folder)
   const stopping = new Stopping(log)
   stopping.add(async () => claim.release())
-  let graceMs = GRACE_MS
   try {
-    const health = await startHealth(options.health, stopping)
+    const { http, health } = await startFront(options, log, stopping)
     const storeDir = resolve(folder, '.kaos', 'nats')
     const broker = namedBroker(options.context)
     const telemetry = await startHostTelemetry({ system }, { env: process.env, log })
@@ -50,6 +51,7 @@ export async function up(options: {
     const running = await startSystem(system, {
       broker,
       telemetry,
+      http,
       storeDir,
       port: options.port ?? PORT,
       env: process.env,
@@ -66,9 +68,10 @@ export async function up(options: {
 
     for (const warning of system.warnings) say(paintAside('yellow', `warning: ${warning}`))
     const places = telemetryPlaces({ system }, process.env)
-    const more = { ...(health && { health: health.url }), ...(telemetry.isOn && { telemetry: places }) }
+    const more = { ...frontPlaces({ http, health }), ...(telemetry.isOn && { telemetry: places }) }
     if (options.json) printJson({ pid: process.pid, url, ...inventoryOf(system, namespace), models: modelLines, ...more })
-    else describe(system, settings, modelLines, namespace, [...healthLines(health), ...telemetryLines(telemetry, places)])
+    else
+      describe(system, settings, modelLines, namespace, [...frontLines({ http, health }), ...telemetryLines(telemetry, places)])
     const reason = await Promise.race([told, ...(server ? [server.exited.then(() => 'broker' as const)] : [])])
     health?.drain()
     if (reason === 'broker') {
@@ -87,6 +90,7 @@ export async function hostCommand(options: {
   readonly file: readonly string[]
   readonly only?: readonly string[]
   readonly context?: string
+  readonly http?: ListenAddress | 'off'
   readonly health?: ListenAddress | 'off'
   readonly offline?: boolean
   readonly json?: boolean
@@ -97,29 +101,33 @@ export async function hostCommand(options: {
     if (!names.includes(name))
       throw new KaosError('usage', `--only "${name}" is no agent or tool server of the manifests${hint(name, names)}`)
   }
+  const graceMs = readGraceMs(process.env)
   const log = await createLog()
   surviveStrayErrors(log)
   const [namespace = 'default'] = system.namespaces
   const settings = runningBroker(options.context, readRunFile(process.cwd()))
   const stopping = new Stopping(log)
   try {
-    const health = await startHealth(options.health ?? defaultHealthAddress(process.env), stopping)
     const only = options.only && new Set(options.only)
+    const agents = system.agents.filter(({ metadata }) => !only || only.has(metadata.name))
+    const { http, health } = await startFront(hostFront(options, process.env, { hasAgents: agents.length > 0 }), log, stopping)
     const telemetry = await startHostTelemetry({ system, only }, { env: process.env, log })
     stopping.add(() => telemetry.stop(FLUSH_MS))
     const bus = await openBus(settings, { namespace, as: userParty('host'), log })
     stopping.add(() => bus.close())
+    if (http) stopping.add(() => http.shut())
     const models = await resolveModels(system, { env: process.env, log, isOffline: options.offline ?? false })
     stopping.add(() => models.stop())
     const hosting = await host({ system, bus, places: models.places, log, env: process.env, only, telemetry })
-    stopping.add(() => hosting.stop(GRACE_MS))
+    stopping.add(() => hosting.stop(graceMs))
+    http?.open(bus, agents)
     const told = interrupted() // before anybody can know that we are ready and tell us to go
     health?.watch(bus)
     const places = telemetryPlaces({ system, only }, process.env)
-    const more = { ...(health && { health: health.url }), ...(telemetry.isOn && { telemetry: places }) }
+    const more = { ...frontPlaces({ http, health }), ...(telemetry.isOn && { telemetry: places }) }
     if (options.json) printJson({ ready: true, host: hosting.hostId, ...more })
     else {
-      for (const line of [...healthLines(health), ...telemetryLines(telemetry, places)]) print(line)
+      for (const line of [...frontLines({ http, health }), ...telemetryLines(telemetry, places)]) print(line)
       print(`ready ${hosting.hostId}`)
     }
     await told
@@ -129,16 +137,6 @@ export async function hostCommand(options: {
     await stopping.all()
   }
 }
-
-/** Before everything else, and stopped last: alive means that this process answers. */
-async function startHealth(address: ListenAddress | 'off' | undefined, stopping: Stopping): Promise<Health | undefined> {
-  if (address === undefined || address === 'off') return undefined
-  const health = await serveHealth(address)
-  stopping.add(() => health.stop())
-  return health
-}
-
-const healthLines = (health: Health | undefined) => (health ? [`health  ${health.url}/health and /ready`] : [])
 
 function telemetryLines({ isOn }: Telemetry, places: readonly TelemetryPlace[]): readonly string[] {
   return isOn ? places.map((place) => `telemetry  ${placeLine(place)}`) : []

@@ -113,8 +113,15 @@ export const VARIABLES: readonly Variable[] = [
   {
     group: 'place',
     name: 'KUBERNETES_SERVICE_HOST',
-    meaning: 'set in every pod: health is then served on port 8000',
-    absent: 'health only with `--health`',
+    meaning: 'set in every pod: health and the HTTP door of agents are then served on port 8000',
+    absent: 'health only with `--health` or `--http`, HTTP only with `--http`',
+  },
+  {
+    group: 'place',
+    name: 'KAOS_GRACE_SECONDS',
+    meaning:
+      'how long `kaos up` and `kaos host` finish what is in hand when they are told to end; what is not done then is handed back. In a pod some seconds less than `terminationGracePeriodSeconds`',
+    absent: '25',
   },
   {
     group: 'test',

@@ -11,6 +11,7 @@ import { loadManifests, type System } from '../../manifests/load.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Telemetry } from '../../telemetry/telemetry.ts'
 import { serveAsk } from './ask.ts'
+import type { HttpDoor } from './gateway.ts'
 import { cardOf, host } from './hosting.ts'
 import { type ModelsOptions, resolveModels } from './models.ts'
 
@@ -35,13 +36,15 @@ export interface SystemOptions extends ModelsOptions {
   readonly port: number
   /** Default: off. It is not stopped here. */
   readonly telemetry?: Telemetry | undefined
+  /** Opened for all agents once they run, and shut after they have ended; not stopped here. */
+  readonly http?: Pick<HttpDoor, 'open' | 'shut'> | undefined
   /** Told in words what somebody who waits wants to know. */
   readonly say: (line: string) => void
 }
 
 /** Rejects with nothing left running. */
 export async function startSystem(system: System, options: SystemOptions): Promise<RunningSystem> {
-  const { log, env, say, telemetry } = options
+  const { log, env, say, telemetry, http } = options
   const stopping = new Stopping(log)
   let graceMs = 0
   try {
@@ -53,6 +56,7 @@ export async function startSystem(system: System, options: SystemOptions): Promi
     const [namespace = 'default'] = system.namespaces
     const bus = await openBus(settings, { namespace, as: userParty('up'), log })
     stopping.add(() => bus.close())
+    if (http) stopping.add(() => http.shut())
     await createStreams(bus.connection, inventoryOf(system, namespace))
     const models = await resolveModels(system, options)
     stopping.add(() => models.stop())
@@ -64,6 +68,7 @@ export async function startSystem(system: System, options: SystemOptions): Promi
     const names = system.agents.map(({ metadata }) => metadata.name)
     const ask = serveAsk(bus, names, log)
     stopping.add(async () => ask.unsubscribe())
+    http?.open(bus, system.agents)
     await bus.connection.flush() // the request door is open before anybody can know that we are up
     return {
       bus,
