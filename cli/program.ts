@@ -64,7 +64,7 @@ export function program(): Command {
       'Run more agents and tool servers beside a "kaos up": on a context or NATS_URL, else on the broker of this folder.',
     )
     .addOption(file().makeOptionMandatory())
-    .option('--only <name...>', 'these agents and tool servers only')
+    .option('--only <name...>', 'these agents and tool servers only; agent/NAME or tool/NAME where both have one name')
     .addOption(offline())
     .addOption(context())
     .addOption(http('0.0.0.0:8000 in a pod that hosts an agent, else off'))

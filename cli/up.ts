@@ -8,7 +8,6 @@ import { userParty } from '../bus/wire/subjects.ts'
 import type { System } from '../manifests/load.ts'
 import { createLog } from '../telemetry/log.ts'
 import type { Telemetry } from '../telemetry/telemetry.ts'
-import { hint } from './client/sending.ts'
 import { namedBroker, runningBroker } from './client/session.ts'
 import type { ListenAddress } from './process/address.ts'
 import { EXIT } from './process/exit-codes.ts'
@@ -18,6 +17,7 @@ import { FLUSH_MS } from './process/telemetry.ts'
 import { frontLines, frontPlaces, hostFront, startFront } from './running/front.ts'
 import { host } from './running/hosting.ts'
 import { resolveModels } from './running/models.ts'
+import { isWanted, readOnly } from './running/only.ts'
 import { inventoryOf, loadSystem, Stopping, startSystem } from './running/system.ts'
 import { placeLine, startHostTelemetry, type TelemetryPlace, telemetryPlaces } from './running/telemetry.ts'
 import { paint, paintAside, print, printJson, say } from './view/terminal.ts'
@@ -95,12 +95,11 @@ export async function hostCommand(options: {
   readonly offline?: boolean
   readonly json?: boolean
 }): Promise<number> {
-  const system = loadSystem(options.file.map((file) => resolve(file)))
-  const names = [...system.agents, ...system.mcpServers].map(({ metadata }) => metadata.name)
-  for (const name of options.only ?? []) {
-    if (!names.includes(name))
-      throw new KaosError('usage', `--only "${name}" is no agent or tool server of the manifests${hint(name, names)}`)
-  }
+  const system = loadSystem(
+    options.file.map((file) => resolve(file)),
+    { isPart: true },
+  )
+  const only = readOnly(options.only, system)
   const graceMs = readGraceMs(process.env)
   const log = await createLog()
   surviveStrayErrors(log)
@@ -108,8 +107,7 @@ export async function hostCommand(options: {
   const settings = runningBroker(options.context, readRunFile(process.cwd()))
   const stopping = new Stopping(log)
   try {
-    const only = options.only && new Set(options.only)
-    const agents = system.agents.filter(({ metadata }) => !only || only.has(metadata.name))
+    const agents = system.agents.filter(({ metadata }) => isWanted(only, 'agent', metadata.name))
     const { http, health } = await startFront(hostFront(options, process.env, { hasAgents: agents.length > 0 }), log, stopping)
     const telemetry = await startHostTelemetry({ system, only }, { env: process.env, log })
     stopping.add(() => telemetry.stop(FLUSH_MS))

@@ -18,6 +18,7 @@ import type { Logger } from '../../telemetry/log.ts'
 import { noTelemetry, type Telemetry } from '../../telemetry/telemetry.ts'
 import { crashFromEnv } from '../process/crash.ts'
 import { loadMachines } from './machines.ts'
+import { isWanted, type Only } from './only.ts'
 import { agentService, toolService } from './telemetry.ts'
 
 export interface Hosting {
@@ -35,16 +36,16 @@ export interface HostingOptions {
   /** Default: off. It is not stopped here. */
   readonly telemetry?: Telemetry | undefined
   /** Names of agents and tool servers; absent: all. */
-  readonly only?: ReadonlySet<string> | undefined
+  readonly only?: Only
 }
 
 /** Rejects before anything runs when a tool server cannot run here, or the file of a machine or of tools cannot be loaded. */
 export async function host(options: HostingOptions): Promise<Hosting> {
   const { system, bus, log, env, telemetry = noTelemetry } = options
   const baggageKeys = parseBaggageKeys(env.KAOS_BAGGAGE_KEYS)
-  const isWanted = (name: string) => !options.only || options.only.has(name)
+  const isAgentWanted = (name: string) => isWanted(options.only, 'agent', name)
   const servers = system.mcpServers
-    .filter((server) => isWanted(server.metadata.name))
+    .filter((server) => isWanted(options.only, 'tool', server.metadata.name))
     .map((server) => ({
       name: server.metadata.name,
       place: resolveToolServer(server, { env }),
@@ -53,12 +54,12 @@ export async function host(options: HostingOptions): Promise<Hosting> {
   const identity = newIdentity()
   const client = createModelClient({ log, baggageKeys })
   const machine = agentMachine()
-  const machines = await loadMachines(system, isWanted)
+  const machines = await loadMachines(system, isAgentWanted)
   const crash = crashFromEnv(env)
 
   // All that can be wrong with a machine, before anything begins.
   const runtimes = system.agents
-    .filter(({ metadata, spec }) => isWanted(metadata.name) && !spec.external)
+    .filter(({ metadata, spec }) => isAgentWanted(metadata.name) && !spec.external)
     .map((agent) => {
       const { name } = agent.metadata
       const peers = peersOf(agent, system.agents)

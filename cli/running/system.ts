@@ -113,8 +113,12 @@ export class Stopping {
   }
 }
 
-/** Throws ManifestError, and `usage` for more than one namespace or no agent: one process runs one namespace. */
-export function loadSystem(files: readonly string[]): System {
+/**
+ * Throws ManifestError, and `usage` for more than one namespace or no agent: one process runs one namespace.
+ *
+ * @param options.isPart Tool servers alone will do.
+ */
+export function loadSystem(files: readonly string[], options: { readonly isPart?: boolean } = {}): System {
   const system = loadManifests(files)
   if (system.namespaces.length > 1) {
     throw new KaosError(
@@ -122,8 +126,10 @@ export function loadSystem(files: readonly string[]): System {
       `the manifests use namespaces ${system.namespaces.map((name) => `"${name}"`).join(' and ')}; run one at a time`,
     )
   }
-  if (system.agents.length === 0)
-    throw new KaosError('usage', `there is no Agent in ${files.map((file) => `"${file}"`).join(', ')}`)
+  if (system.agents.length === 0 && !(options.isPart && system.mcpServers.length > 0)) {
+    const wanted = options.isPart ? 'Agent or MCPServer' : 'Agent'
+    throw new KaosError('usage', `there is no ${wanted} in ${files.map((file) => `"${file}"`).join(', ')}`)
+  }
   return system
 }
 

@@ -7,6 +7,7 @@ import { readEndpoint, SIGNALS, type Signal } from '../../telemetry/settings/end
 import { readSettings } from '../../telemetry/settings.ts'
 import { startTelemetry } from '../../telemetry/start.ts'
 import type { ServiceIdentity, Telemetry } from '../../telemetry/telemetry.ts'
+import { isWanted, type Only } from './only.ts'
 
 /** What the process is called beside its agents and tool servers where OTEL_SERVICE_NAME does not say it. */
 const PROCESS_NAME = 'kaos'
@@ -14,7 +15,7 @@ const PROCESS_NAME = 'kaos'
 export interface HostedSystem {
   readonly system: Pick<System, 'agents' | 'mcpServers'>
   /** Names of agents and tool servers that run in this process; absent: all. */
-  readonly only?: ReadonlySet<string> | undefined
+  readonly only?: Only
 }
 
 /** Off when nothing asks for it. Never throws. */
@@ -36,9 +37,9 @@ export function toolService({ metadata, spec }: McpServer): ServiceIdentity {
 }
 
 function servicesOf({ system, only }: HostedSystem): readonly ServiceIdentity[] {
-  const isHere = ({ name }: ServiceIdentity) => !only || only.has(name)
-  const agents = system.agents.filter(({ spec }) => !spec.external).map(agentService)
-  return [...agents, ...system.mcpServers.map(toolService)].filter(isHere)
+  const agents = system.agents.filter(({ metadata, spec }) => !spec.external && isWanted(only, 'agent', metadata.name))
+  const servers = system.mcpServers.filter(({ metadata }) => isWanted(only, 'tool', metadata.name))
+  return [...agents.map(agentService), ...servers.map(toolService)]
 }
 
 /** Where telemetry goes, for people. */

@@ -146,3 +146,15 @@ it('is joined by a host of the same folder', async () => {
 
   expect(await host.end()).toBe(0)
 })
+
+it('is joined by a host of tool servers alone, as a pod of one is', async () => {
+  await folder.start(UP, 'Ctrl-C ends it')
+  const tools = 'apiVersion: kaos.tools/v1alpha1\nkind: MCPServer\nmetadata: { name: sums }\nspec: { runtime: calculator }\n'
+  await writeFile(join(folder.path, 'tools.yaml'), tools)
+
+  const host = await folder.start(['host', '-f', 'tools.yaml', '--only', 'tool/sums'], 'ready h')
+  const none = await folder.kaos(['host', '-f', 'tools.yaml', '--only', 'agent/sums'])
+
+  expect(await host.end()).toBe(0)
+  expect([none.code, none.stderr]).toEqual([2, expect.stringContaining('--only "agent/sums" is no agent or tool server')])
+})
