@@ -106,6 +106,7 @@ export const eventReasons = {
   WokenUp: 'The first pod was asked for, because something waits.',
   ScaledUp: 'More pods were asked for.',
   ScaledDown: 'Fewer pods were asked for.',
+  StreamsLeft: 'It is gone, and its streams stay on a broker that did not answer, or refused, for minutes.',
 } as const
 
 export type EventReason = keyof typeof eventReasons
