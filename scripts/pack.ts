@@ -27,7 +27,7 @@ for (const file of readdirSync(dist, { recursive: true, encoding: 'utf8' }).filt
 mkdirSync(join(dist, 'cli'), { recursive: true })
 cpSync(join(root, 'cli/kaos.js'), join(dist, 'cli/kaos.js'))
 rewrite('cli/kaos.js', (text) => text.replace("import('./main.ts')", "import('./main.js')"))
-for (const path of ['manifests/samples', 'manifests/observability', 'docs', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
+for (const path of ['manifests/samples', 'manifests/observability', 'manifests/crds', 'docs', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
   cpSync(join(root, path), join(dist, path), {
     recursive: true,
     filter: (source) => !/[\\/](\.kaos|node_modules|__pycache__)/.test(source.slice(root.length)),
