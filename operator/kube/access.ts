@@ -15,7 +15,7 @@ export const ACCESS_LIMITS = {
   freshMs: 60_000,
   /** Connections to the API server: each watch holds one. */
   connectionsMax: 64,
-  connectMs: 10_000,
+  connectMs: 5_000,
   /** Below the idle limits of load balancers, and of API servers that close what is quiet. */
   keepAliveMs: 30_000,
 } as const

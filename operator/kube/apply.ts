@@ -67,8 +67,8 @@ export class Applier {
     ) {
       return NOTHING
     }
-    // What we last wrote has not come back to us yet.
-    if (live && settled?.intent === hash && settled.uid === live.metadata.uid && isOlder(live, settled)) return NOTHING
+    // What we last wrote has not come back to us yet, or nobody has written since: of a Secret that is watched without its content, that is all we see.
+    if (live && settled?.intent === hash && settled.uid === live.metadata.uid && !isNewer(live, settled)) return NOTHING
     const written = await this.#client.apply(resource, marked, { ...options, fieldManager: FIELD_MANAGER, isForced: true })
     if (!options.isDryRun) this.#answers.set(id, answerOf(written.object, hash, projectionOf(written.object, marked)))
     return { ...written, isCreated: live === undefined && settled?.uid !== written.object.metadata.uid }
@@ -81,7 +81,7 @@ export class Applier {
     const answer = this.#answers.get(id)
     const now = hashOf(live.status ?? {})
     if (now === hash) return NOTHING
-    if (answer?.intent === hash && answer.uid === live.metadata.uid && (answer.projection === now || isOlder(live, answer)))
+    if (answer?.intent === hash && answer.uid === live.metadata.uid && (answer.projection === now || !isNewer(live, answer)))
       return NOTHING
     const { name, namespace, uid } = live.metadata
     const metadata = { name, ...(namespace === undefined ? {} : { namespace }), ...(uid === undefined ? {} : { uid }) }
@@ -142,8 +142,8 @@ function answerOf(object: KubeObject, intent: string, projection: Projection | s
 }
 
 /** Versions of one object are numbers that grow. */
-function isOlder(live: KubeObject, answer: Answer): boolean {
-  return Number(live.metadata.resourceVersion) < Number(answer.resourceVersion)
+function isNewer(live: KubeObject, answer: Answer): boolean {
+  return Number(live.metadata.resourceVersion) > Number(answer.resourceVersion)
 }
 
 function hashOf(intent: object): string {
