@@ -31,6 +31,7 @@ export class Host {
   private readonly pinned = new Map<string, Actor>()
   /** When mail was first met here whose task, effect or body is not there, by delivery. */
   private readonly missedSince = new LRUCache<string, number>({ max: HOST_LIMITS.missedMailMax })
+  private isShut = false
 
   constructor(options: HostOptions) {
     this.options = options
@@ -150,6 +151,8 @@ export class Host {
   /** Decides a cause and stores the entry. Called inside the lock. */
   async decideAndAppend(actor: Actor, mail: Mail, cause: Cause, owner: string): Promise<Entry | 'lost' | 'overtaken'> {
     const { identity, bus } = this.options
+    if (this.isShut)
+      throw new KaosError('no_progress', `could not decide "${cause.id}": this host ends, and has handed its mail back`)
     const { decision, draft, encoded } = this.prepare(actor, mail, cause, owner)
     const { n } = draft
     const self = agentParty(actor.agent)
@@ -258,6 +261,11 @@ export class Host {
       this.options.log.info({ ...this.fieldsOf(actor), from: owner, effects: mine.length }, 'took over a task')
       return true
     }
+  }
+
+  /** From now on nothing is decided: an effect that is cut off because the process ends must not become the answer of its task. */
+  shut(): void {
+    this.isShut = true
   }
 
   /** What this process has to do with actors now. */

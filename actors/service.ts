@@ -23,7 +23,7 @@ import type { HostOptions } from './runtime.ts'
 import { takeTurn } from './turn/turn.ts'
 
 export interface AgentService {
-  /** Takes nothing new and resolves when what is in hand is done, or after `graceMs`. */
+  /** Takes nothing new and resolves when what is in hand is done; what is not after `graceMs` is handed back. */
   stop(graceMs: number): Promise<void>
 }
 
@@ -32,15 +32,15 @@ export function serveAgent(options: HostOptions & { readonly mailSlots?: number;
   const { counts } = telemetry
   const host = new Host(options)
   const party = agentParty(agent.name)
-  const turns = new Set<Promise<void>>()
+  const turns = new Map<Delivery, Promise<void>>()
   const receive = (delivery: Delivery) => {
     counts.consumed(delivery.count)
     const begunAt = performance.now()
     const turn = work(delivery, host, options).finally(() => {
       counts.processed(performance.now() - begunAt)
-      turns.delete(turn)
+      turns.delete(delivery)
     })
-    turns.add(turn)
+    turns.set(delivery, turn)
   }
   const holds = (asked: string) => bus.mailbox.holds(party, asked) || host.spans.answers(asked)
   const liveness = bus.liveness.serve(party, identity.id, holds)
@@ -54,7 +54,10 @@ export function serveAgent(options: HostOptions & { readonly mailSlots?: number;
     async stop(graceMs) {
       await Promise.all(pulls.map((pull) => pull.stop()))
       const deadline = new Promise<void>((resolve) => setTimeout(resolve, graceMs).unref())
-      await Promise.race([Promise.allSettled(turns), deadline])
+      await Promise.race([Promise.allSettled(turns.values()), deadline])
+      // Another host takes it up at once instead of after ack_wait.
+      host.shut()
+      for (const delivery of turns.keys()) delivery.nak(0)
       await liveness.stop()
     },
   }

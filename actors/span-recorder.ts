@@ -2,8 +2,8 @@
  * Records the spans of what turns did: once for each delivery, when its work is complete and just before it is acked. Until then they are kept
  * here, and die with the process; whoever is given the delivery again makes them from the journal.
  */
-import type { Bus } from '../bus/contracts.ts'
-import { RecordedSpans } from '../bus/recorded-spans.ts'
+import type { Bus, Delivery } from '../bus/contracts.ts'
+import { isLeftToOthers, RecordedSpans } from '../bus/recorded-spans.ts'
 import type { Entry } from '../bus/wire/entry.ts'
 import { messageOf } from '../bus/wire/errors.ts'
 import { actorSpanId } from '../bus/wire/ids.ts'
@@ -48,6 +48,11 @@ export class SpanRecorder {
   /** Takes in an entry that stands now. */
   note(task: string, state: ActorState, entry: Entry): void {
     if (this.options.telemetry.isOn) this.take(this.held, task, state, entry)
+  }
+
+  /** Whether somebody else records and acks a delivery. */
+  leaves(delivery: Delivery): boolean {
+    return this.options.telemetry.isOn && isLeftToOthers(delivery)
   }
 
   /** Records what a delivery led to. `isAgain`: it was handed out before, and what it led to then is not known here. */

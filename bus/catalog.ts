@@ -8,7 +8,7 @@ import { HOST_LIMITS } from './wire/limits.ts'
 import { agentParty, type Subjects, streamNames, toolParty } from './wire/subjects.ts'
 
 const ROOT = `$KV.${streamNames.catalogBucket}.`
-const STREAM = `KV_${streamNames.catalogBucket}`
+const STREAM = streamNames.catalog
 
 interface View {
   readonly tools: ReadonlyMap<string, ToolList>

@@ -56,6 +56,8 @@ export interface Delivery {
   readonly message: Incoming
   /** How often the broker has handed it out, from 1. */
   readonly count: number
+  /** This process was silent for so long that the broker may have given it to somebody else, whose ack counts. */
+  readonly isStale: boolean
   ack(): void
   /** Comes again after the delay. Silent when the broker has already given it to somebody else. */
   nak(delayMs: number): void

@@ -16,6 +16,8 @@ const lenientDecoder = new TextDecoder()
 /** A pull whose end was never told, because its leader died: asked again this long after it should have ended. */
 const PULL_LOST_MS = 600
 const TICK_MS = 300
+/** How long the broker has to answer that it heard of the end of a pull. */
+const STOP_MS = 1_000
 /** A pull whose consumer has not answered yet: its end is the answer of an idle one. */
 const BINDING_PULL_MS = 100
 
@@ -32,7 +34,9 @@ export function createMailbox(
   log: Logger,
 ): NatsMailbox {
   const pulls = new Set<Pull>()
+  const silence = new Silence(connection)
   const beat = setInterval(() => {
+    silence.end()
     for (const pull of pulls) pull.sayWorking()
   }, DELIVERY_LIMITS.workingEveryMs).unref()
   watchStatus(connection, { onClose: () => clearInterval(beat) })
@@ -44,6 +48,7 @@ export function createMailbox(
         connection,
         writer,
         inbox,
+        silence,
         api: apiSubject(subjects, consumer),
         kind: consumer.kind,
         party: partyOf(consumer),
@@ -90,8 +95,38 @@ function partyOf(consumer: MailConsumer): Party {
   return consumer.kind === 'call' ? { kind: 'tool', name: consumer.tool } : { kind: 'agent', name: consumer.agent }
 }
 
+/**
+ * Whether this process was stopped, or busy, for so long that the broker took it for dead. What it is then handed may have lain in its socket
+ * meanwhile, and be somebody else's: all that comes before the broker's answer to a ping.
+ */
+class Silence {
+  private readonly connection: NatsConnection
+  private beatAt = Date.now()
+  private isAsking = false
+
+  constructor(connection: NatsConnection) {
+    this.connection = connection
+  }
+
+  get isOld(): boolean {
+    return this.isAsking || Date.now() - this.beatAt > DELIVERY_LIMITS.ackWaitMs
+  }
+
+  end(): void {
+    if (this.isOld && !this.isAsking) {
+      this.isAsking = true
+      const done = () => {
+        this.isAsking = false
+      }
+      this.connection.flush().then(done, done) // a connection that is lost hands out nothing old
+    }
+    this.beatAt = Date.now()
+  }
+}
+
 interface PullOptions {
   readonly connection: NatsConnection
+  readonly silence: Silence
   readonly writer: Writer
   readonly inbox: string
   readonly api: string
@@ -108,12 +143,14 @@ class Pull {
   private readonly options: PullOptions
   private readonly held = new Map<string, HeldMessage>()
   private readonly timer: NodeJS.Timeout
+  private readonly subscription: { drain(): Promise<void> }
   /** Messages asked for and not come yet. */
   private asked = 0
   private askedAt = 0
   private isAnswered = true
   /** Messages that wait, as the broker said with the last one. */
   private pending = 0
+  private isConnected = true
   /** The broker has answered for this consumer since the connection was made. */
   private isBound = false
   private isStopped = false
@@ -121,7 +158,9 @@ class Pull {
   constructor(options: PullOptions) {
     this.options = options
     this.party = options.party
-    options.connection.subscribe(options.inbox, { callback: guarded((_error, message) => this.onMessage(message), options.log) })
+    this.subscription = options.connection.subscribe(options.inbox, {
+      callback: guarded((_error, message) => this.onMessage(message), options.log),
+    })
     // Pulls in flight die with their leader or connection, and nobody says so.
     this.timer = setInterval(() => {
       if (Date.now() - this.askedAt > DELIVERY_LIMITS.pullExpiresMs + PULL_LOST_MS) {
@@ -132,9 +171,11 @@ class Pull {
     }, TICK_MS).unref()
     watchStatus(options.connection, {
       onDisconnect: () => {
+        this.isConnected = false
         this.isBound = false
       },
       onReconnect: () => {
+        this.isConnected = true
         this.asked = 0
         this.ask()
       },
@@ -159,12 +200,18 @@ class Pull {
   }
 
   sayWorking(): void {
+    if (!this.isConnected) return // nobody would hear it
     for (const message of this.held.values()) message.working()
   }
 
   async stop(): Promise<void> {
     this.isStopped = true
     clearInterval(this.timer)
+    // The broker ends a pull whose inbox nobody listens to. What it handed out before it heard of that comes before its answer, and is handed
+    // back: once, because it is not handed to us again.
+    if (!this.isConnected) return
+    const late = new Promise<void>((resolve) => setTimeout(resolve, STOP_MS).unref())
+    await Promise.race([this.subscription.drain().catch(() => {}), late])
   }
 
   private ask(): void {
@@ -189,16 +236,17 @@ class Pull {
     this.asked = Math.max(0, this.asked - 1)
     const info = parseAck(message.reply)
     this.pending = info.pending
+    const isOld = this.options.silence.isOld
     const inHand = this.held.get(info.delivery)
     if (inHand) {
-      inHand.replace(message.reply, info.count)
+      inHand.replace(message.reply, info.count, isOld)
       return
     }
     if (this.isStopped) {
       this.options.writer.publish(message.reply, '-NAK')
       return
     }
-    const held = new HeldMessage(this.options.writer, toIncoming(message, info), message.reply, info.count, () => {
+    const held = new HeldMessage(this.options.writer, toIncoming(message, info), message.reply, info.count, isOld, () => {
       this.held.delete(info.delivery)
       this.ask()
     })
@@ -240,23 +288,31 @@ class HeldMessage implements Delivery {
   private readonly forget: () => void
   private reply: string
   private aliveAt = Date.now()
+  private wasSilent: boolean
   private isEnded = false
 
-  constructor(writer: Writer, message: Incoming, reply: string, count: number, forget: () => void) {
+  constructor(writer: Writer, message: Incoming, reply: string, count: number, isOld: boolean, forget: () => void) {
     this.writer = writer
     this.message = message
     this.reply = reply
     this.count = count
+    this.wasSilent = isOld
     this.forget = forget
   }
 
-  replace(reply: string, count: number): void {
+  replace(reply: string, count: number, isOld: boolean): void {
     this.reply = reply
     this.count = count
     this.aliveAt = Date.now()
+    this.wasSilent = isOld
+  }
+
+  get isStale(): boolean {
+    return this.wasSilent || Date.now() - this.aliveAt > DELIVERY_LIMITS.ackWaitMs
   }
 
   working(): void {
+    this.wasSilent = this.isStale
     this.tell('+WPI')
     this.aliveAt = Date.now()
   }
@@ -266,8 +322,8 @@ class HeldMessage implements Delivery {
   }
 
   nak(delayMs: number): void {
-    // After ack_wait without a sign of life somebody else holds it, and our nak would give it to a third.
-    const isStale = Date.now() - this.aliveAt > DELIVERY_LIMITS.ackWaitMs
+    // Somebody else holds it, and our nak would give it to a third.
+    const { isStale } = this
     this.end(() => isStale || this.tell(`-NAK {"delay":${Math.round(delayMs * 1e6)}}`))
   }
 

@@ -202,6 +202,10 @@ class MemoryDelivery implements Delivery {
     this.count = item.count
   }
 
+  get isStale(): boolean {
+    return this.item.holder !== this.consumer.bus || this.item.count !== this.count
+  }
+
   ack(): void {
     this.end(() => this.broker.ack(this.key, this.item.sequence))
   }

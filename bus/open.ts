@@ -14,6 +14,9 @@ import { Reader } from './read.ts'
 import { createResults, createTraceIndex, type Results, type TraceIndex } from './results.ts'
 import { type Party, partyText, type Subjects, subjectsOf } from './wire/subjects.ts'
 
+/** How long the broker has to take what was sent last. */
+const CLOSE_MS = 1_000
+
 /** The bus, and what only clients and `kaos up` use of it. */
 export interface NatsBus extends Bus {
   readonly connection: NatsConnection
@@ -69,9 +72,10 @@ export async function openBus(settings: BrokerSettings, { namespace, as, log }: 
       return { broker: worst, unbound: mailbox.unbound() }
     },
     async close() {
-      // Acks of this moment; the client hands them to its socket at its next microtask.
+      // Acks of this moment: the broker's answer to a ping says that it has read them.
       writer.flush()
-      await Promise.resolve()
+      const late = new Promise<void>((resolve) => setTimeout(resolve, CLOSE_MS).unref())
+      if (states[0]!() === 'connected') await Promise.race([connection.flush().catch(() => {}), late])
       await Promise.all([connection, readConnection].map((open) => open.close()))
     },
   }

@@ -3,7 +3,7 @@
  * recorded once all the same.
  */
 import { LRUCache } from 'lru-cache'
-import type { Liveness } from './contracts.ts'
+import type { Delivery, Liveness } from './contracts.ts'
 import { HOST_LIMITS } from './wire/limits.ts'
 import type { Party } from './wire/subjects.ts'
 
@@ -15,6 +15,14 @@ export interface RecordingProcess {
   readonly liveness: Pick<Liveness, 'asks'>
   readonly party: Party
   readonly hostId: string
+}
+
+/**
+ * Whether a message is left to whoever was given it while this process was silent, who records and acks; if nobody was, it comes again. Only the
+ * first time: a process that is silent again and again, for its work is heavy, must get through with it.
+ */
+export function isLeftToOthers({ isStale, count }: Delivery): boolean {
+  return isStale && count === 1
 }
 
 export class RecordedSpans {

@@ -49,6 +49,7 @@ export interface ToolServerOptions {
 }
 
 export interface ToolService {
+  /** Takes nothing new and resolves when what is in hand is done; what is not after `graceMs` is aborted and handed back. */
   stop(graceMs: number): Promise<void>
 }
 
@@ -59,6 +60,8 @@ interface Claim {
 
 const TIMEOUT_MS = 60_000
 const HELD_RETRY_MS = 1_000
+/** What a call that is aborted has to hand its message back. */
+const ABORT_MS = 1_000
 /** Deliveries of a call whose body is not found: about 10 s. */
 const BODY_TRIES = 5
 
@@ -87,6 +90,7 @@ export function serveTools(options: ToolServerOptions): ToolService {
       const deadline = new Promise<void>((resolve) => setTimeout(resolve, graceMs).unref())
       await Promise.race([Promise.allSettled(jobs), deadline])
       for (const abort of running.values()) abort.abort()
+      await Promise.race([Promise.allSettled(jobs), new Promise<void>((resolve) => setTimeout(resolve, ABORT_MS).unref())])
       await liveness.stop()
     },
   }
@@ -144,6 +148,7 @@ class Calls {
       if (settled === 'held') return delivery.nak(HELD_RETRY_MS)
       await this.send(this.replyTo(call, message, settled.body))
       await this.options.crash('after-reply', call.effect)
+      if (this.spans.leaves(delivery)) return delivery.release()
       await this.spans.record(call, delivery, settled.body, settled.reply)
       delivery.ack()
     } catch (error) {
@@ -226,7 +231,10 @@ class Calls {
     } catch (error) {
       // We are stopping: that is no answer of the tool. The delivery goes back, and the claim says that the tool may have run.
       if (signal.aborted)
-        throw new KaosError('no_progress', `the tool server stopped while effect "${effect}" ran`, { cause: error })
+        throw new KaosError('no_progress', `the tool server stopped while effect "${effect}" ran`, {
+          cause: error,
+          retryAfterMs: 0,
+        })
       return { kind: 'error', failure: toFailure(error, 'tool_failed'), ...finish() }
     }
   }

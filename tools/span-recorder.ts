@@ -3,7 +3,7 @@
  * Whoever answers a call from the record of a process that died records it in its stead.
  */
 import type { Bus, Delivery } from '../bus/contracts.ts'
-import { RecordedSpans } from '../bus/recorded-spans.ts'
+import { isLeftToOthers, RecordedSpans } from '../bus/recorded-spans.ts'
 import { messageOf } from '../bus/wire/errors.ts'
 import { executionSpanId } from '../bus/wire/ids.ts'
 import { type CallBody, decodeReply, parseBlobBody, type ReplyBody } from '../bus/wire/message.ts'
@@ -48,6 +48,11 @@ export class SpanRecorder {
   /** The answer to another process that wonders whether it is to record the span of a call. */
   answers(question: string): boolean {
     return this.recorded.answers(question)
+  }
+
+  /** Whether somebody else records and acks a delivery. */
+  leaves(delivery: Delivery): boolean {
+    return this.options.telemetry.isOn && isLeftToOthers(delivery)
   }
 
   /**

@@ -32,6 +32,7 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
     if (isHolder && !host.isOwner(actor, owner)) return release()
     await sends.settled()
     await host.at('before-ack', actor)
+    if (host.spans.leaves(delivery)) return release()
     await host.spans.record(actor, owner, isAgain)
     delivery.ack()
   } catch (error) {
@@ -76,7 +77,7 @@ export async function takeTurn(delivery: Delivery, mail: Mail, host: Host): Prom
     return actor.lock.run(async () => {
       if (!actor.state)
         throw new KaosError('unknown_effect', `mail "${mail.id}" is for task "${mail.task}", which no journal knows`)
-      isAgain = delivery.count > 1
+      isAgain = true
       const mine = () => [...actor.state!.pending.values()].filter((effect) => effect.delivery === owner)
       if (mine().some((effect) => courier.isLocal(effect))) {
         if (!(await host.fence(actor, mail, owner))) return false

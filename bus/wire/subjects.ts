@@ -42,8 +42,11 @@ export function subjectsOf(namespace: string) {
     dead: (party: Party) => `${root}.dead.${party.kind}.${party.name}`,
     ask: (agent: string) => `${root}.ask.${agent}`,
     asks: () => `${root}.ask.*`,
-    /** The broker says here, without its body, that a message was stored for the agent. */
-    wake: (agent: string) => `${root}.wake.agent.${agent}.>`,
+    /**
+     * The broker says here, without its body, that a message was stored for the agent. Under a root of its own: whoever watches `kaos.>` would see
+     * all mail twice, and no account of agents imports it.
+     */
+    wake: (agent: string) => `kaos_wake.${namespace}.agent.${agent}.>`,
     progress: (traceId: string, agent: string, task: string) => `${root}.progress.${traceId}.${agent}.${task}`,
     progressOf: (traceId: string) => `${root}.progress.${traceId}.>`,
     allProgress: () => `${root}.progress.>`,

@@ -65,7 +65,7 @@ function withLostAcks(bus: MemoryBus, lost: Set<string>): Bus {
         lost.add(message.delivery)
         delivery.release()
       }
-      receive({ message, count, ack, nak: (ms) => delivery.nak(ms), release: () => delivery.release() })
+      receive({ message, count, isStale: false, ack, nak: (ms) => delivery.nak(ms), release: () => delivery.release() })
     })
   return Object.create(bus, { mailbox: { value: { ...bus.mailbox, open } } }) as Bus
 }

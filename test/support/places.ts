@@ -319,6 +319,9 @@ class FaultyProcess implements Process {
       get count() {
         return delivery.count
       },
+      get isStale() {
+        return delivery.isStale
+      },
       ack: () => later(() => delivery.ack()),
       nak: (delayMs) => later(() => delivery.nak(delayMs)),
       release: () => later(() => delivery.release()),
