@@ -61,12 +61,9 @@ class Sdk implements Telemetry {
     for (const identity of services) this.service(identity)
     const only = services.length === 1 ? this.#services.get(keyOf(services[0]!)) : undefined
     this.#process = only ?? this.#create(processName, undefined)!
-    this.#node = new NodeSDK({
-      autoDetectResources: false,
-      spanProcessors: [],
-      metricReaders: [],
-      logRecordProcessors: [],
-    })
+    this.#node = withoutConsole(
+      () => new NodeSDK({ autoDetectResources: false, spanProcessors: [], metricReaders: [], logRecordProcessors: [] }),
+    )
     this.#becomeGlobal()
   }
 
@@ -183,6 +180,17 @@ class Sdk implements Telemetry {
 
 function keyOf({ kind, name, namespace }: ServiceIdentity): string {
   return `${kind} ${name} ${namespace}`
+}
+
+/** Where OTEL_LOG_LEVEL is set the SDK prints what it says of itself to stdout, which is the command's answer; it goes to the log. */
+function withoutConsole<T>(make: () => T): T {
+  const { OTEL_LOG_LEVEL } = process.env
+  delete process.env.OTEL_LOG_LEVEL
+  try {
+    return make()
+  } finally {
+    if (OTEL_LOG_LEVEL !== undefined) process.env.OTEL_LOG_LEVEL = OTEL_LOG_LEVEL
+  }
 }
 
 /** Waits for work at most so long; never rejects. */

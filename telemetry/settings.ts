@@ -57,7 +57,7 @@ const HONOURED: readonly Row[] = [
   ['OTEL_PROPAGATORS', 'tracecontext,baggage', 'for spans of libraries; messages always carry W3C trace context', SETTINGS],
   ['OTEL_BSP_MAX_QUEUE_SIZE', '65536', 'finished spans that wait; more are dropped and counted', EXPORT],
   ['OTEL_BSP_MAX_EXPORT_BATCH_SIZE', '4096', 'spans of one export', EXPORT],
-  ['OTEL_BSP_SCHEDULE_DELAY', '1000', 'ms that a span waits at most before its export begins', EXPORT],
+  ['OTEL_BSP_SCHEDULE_DELAY', '100', 'ms that a span waits at most before its export begins', EXPORT],
   ['OTEL_BSP_EXPORT_TIMEOUT', '30000', 'ms that an export may take with all its tries; at most 20000 count', SETTINGS],
   ['OTEL_BLRP_MAX_QUEUE_SIZE', '65536', 'log records that wait; more are dropped and counted', SETTINGS],
   ['OTEL_BLRP_MAX_EXPORT_BATCH_SIZE', '4096', 'log records of one export', SETTINGS],

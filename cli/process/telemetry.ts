@@ -3,8 +3,8 @@ import type { Logger } from '../../telemetry/log.ts'
 import { startTelemetry } from '../../telemetry/start.ts'
 import type { ServiceIdentity, ServiceTelemetry } from '../../telemetry/telemetry.ts'
 
-/** The longest that a process that is about to end waits for a receiver. */
-export const FLUSH_MS = 3_000
+/** The longest that a process that is about to end waits for a collector: 3 s with the half second that open connections may take to end. */
+export const FLUSH_MS = 2_500
 
 /**
  * Runs a command whose process is one service. What was recorded meanwhile is exported before this resolves, or the time is over. Rejects with

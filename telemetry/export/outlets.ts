@@ -11,6 +11,7 @@ import { Delivery } from './delivery.ts'
 import { createLogExporter, createMetricExporter, createSpanExporter } from './exporters.ts'
 import type { Losses } from './losses.ts'
 import { ExportQueue } from './queue.ts'
+import { charsOfLogRecord, charsOfSpan } from './size.ts'
 
 export class Outlets {
   readonly #settings: Settings
@@ -36,7 +37,7 @@ export class Outlets {
         connect,
         timeoutMs: spanQueue.timeoutMs,
       })
-      return new ExportQueue('traces', delivery, spanQueue, this.#losses)
+      return new ExportQueue('traces', delivery, spanQueue, this.#losses, charsOfSpan)
     })
   }
 
@@ -50,7 +51,7 @@ export class Outlets {
         connect,
         timeoutMs: logQueue.timeoutMs,
       })
-      return new ExportQueue('logs', delivery, logQueue, this.#losses)
+      return new ExportQueue('logs', delivery, logQueue, this.#losses, charsOfLogRecord)
     })
   }
 

@@ -11,6 +11,8 @@ import type { SpanLimits } from '../settings.ts'
 import type { FinishedSpan, SpanEvent, SpanFailure } from '../span.ts'
 import { SPAN_KINDS } from './sampling.ts'
 
+const NAME_CHARS_MAX = 256
+
 export interface SpanSource {
   readonly resource: Resource
   readonly scope: InstrumentationScope
@@ -29,7 +31,7 @@ export function readableSpan(span: FinishedSpan, { resource, scope, limits }: Sp
   const events = failure ? withException(span.events ?? [], failure, span.endMs) : (span.events ?? [])
   const links = span.links ?? []
   return {
-    name: span.name,
+    name: span.name.slice(0, NAME_CHARS_MAX),
     kind: SPAN_KINDS[span.kind],
     spanContext: () => spanContext,
     ...(parentSpanId !== undefined && {
@@ -45,7 +47,9 @@ export function readableSpan(span: FinishedSpan, { resource, scope, limits }: Sp
     endTime,
     duration: hrTimeDuration(startTime, endTime),
     ended: true,
-    status: failure ? { code: SpanStatusCode.ERROR, message: failure.message } : { code: SpanStatusCode.OK },
+    status: failure
+      ? { code: SpanStatusCode.ERROR, message: failure.message.slice(0, limits.attributeValueLengthLimit) }
+      : { code: SpanStatusCode.OK },
     attributes,
     droppedAttributesCount,
     events: events.slice(0, limits.eventCountLimit).map(({ name, atMs, attributes }) => ({

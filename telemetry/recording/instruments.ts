@@ -6,6 +6,8 @@ import type { Gauges } from '../telemetry.ts'
 /** A model may make up names of tools: further values of a label count as `_other`. */
 export const LABEL_VALUES_MAX = 200
 export const OTHER = '_other'
+/** A server may call its model anything. */
+const LABEL_CHARS_MAX = 256
 
 const GAUGES = ['active', 'parked', 'backlog'] as const satisfies readonly (keyof Gauges & Metric)[]
 
@@ -30,7 +32,8 @@ export class Instruments {
     const bounded: MetricAttributes = {}
     for (const label in labels) {
       const given = labels[label]
-      if (given !== undefined) bounded[label] = typeof given === 'string' ? this.#bounded(label, given) : given
+      if (given !== undefined)
+        bounded[label] = typeof given === 'string' ? this.#bounded(label, given.slice(0, LABEL_CHARS_MAX)) : given
     }
     add(value, bounded)
   }

@@ -233,7 +233,7 @@ describe('a queue', () => {
 
   it('hands on full batches at once, and the rest when it is flushed', async () => {
     const { delivery, sent, losses } = scripted()
-    const queue = new ExportQueue<number>('traces', delivery, settings, losses)
+    const queue = new ExportQueue<number>('traces', delivery, settings, losses, () => 1)
     for (const item of [1, 2, 3]) queue.add(item)
     await queue.flush()
 
@@ -242,7 +242,7 @@ describe('a queue', () => {
 
   it('counts what finds no room, and what comes after its end', async () => {
     const { delivery, sent, lost, losses } = scripted(['hang'])
-    const queue = new ExportQueue<number>('traces', delivery, settings, losses)
+    const queue = new ExportQueue<number>('traces', delivery, settings, losses, () => 1)
     for (let i = 0; i < 10; i++) queue.add(i)
     await Promise.resolve() // The first batch is on its way.
     await queue.close()
@@ -255,7 +255,7 @@ describe('a queue', () => {
 
   it('is flushed again while it is flushed', async () => {
     const { delivery, sent, losses } = scripted()
-    const queue = new ExportQueue<number>('traces', delivery, settings, losses)
+    const queue = new ExportQueue<number>('traces', delivery, settings, losses, () => 1)
     queue.add(1)
     const first = queue.flush()
     queue.add(2)
@@ -263,6 +263,24 @@ describe('a queue', () => {
     await queue.flush()
 
     expect(sent.flat()).toEqual([1, 2])
+  })
+
+  it('hands on no more text at once than a receiver takes, and keeps no more than memory has room for', async () => {
+    const { delivery, sent, lost, losses } = scripted()
+    const queue = new ExportQueue<number>(
+      'traces',
+      delivery,
+      { ...settings, itemsMax: 1_000, batchMax: 500 },
+      losses,
+      () => 2 ** 20,
+    )
+    for (let i = 0; i < 200; i++) queue.add(i)
+    await queue.flush()
+
+    expect(sent[0]).toEqual([0, 1, 2])
+    expect(Math.max(...sent.map((batch) => batch.length))).toBe(3)
+    expect(lost.length + sent.flat().length).toBe(200)
+    expect(lost.length).toBeGreaterThan(50)
   })
 })
 

@@ -108,7 +108,7 @@ describe('a bad value', () => {
     ['OTEL_SDK_DISABLED', 'yes', 'false', 'isDisabled', false],
     ['OTEL_BSP_MAX_QUEUE_SIZE', '-1', '65536', 'spanQueue.itemsMax', 65_536],
     ['OTEL_BSP_MAX_EXPORT_BATCH_SIZE', 'many', '4096', 'spanQueue.batchMax', 4_096],
-    ['OTEL_BSP_SCHEDULE_DELAY', '1s', '1000', 'spanQueue.delayMs', 1_000],
+    ['OTEL_BSP_SCHEDULE_DELAY', '1s', '100', 'spanQueue.delayMs', 100],
     ['OTEL_BLRP_MAX_QUEUE_SIZE', '0', '65536', 'logQueue.itemsMax', 65_536],
     ['OTEL_METRIC_EXPORT_INTERVAL', '0', '60000', 'metricIntervalMs', 60_000],
     ['OTEL_EXPORTER_OTLP_TIMEOUT', '1e3', '10000', 'signals.logs.timeoutMs', 10_000],
@@ -178,7 +178,7 @@ describe('other settings', () => {
       OTEL_BLRP_EXPORT_TIMEOUT: '8000',
     })
 
-    expect(spanQueue).toEqual({ itemsMax: 100, batchMax: 100, delayMs: 1_000, timeoutMs: 7_000 })
+    expect(spanQueue).toEqual({ itemsMax: 100, batchMax: 100, delayMs: 100, timeoutMs: 7_000 })
     expect(logQueue).toEqual({ itemsMax: 65_536, batchMax: 9, delayMs: 5, timeoutMs: 8_000 })
   })
 
