@@ -1,6 +1,7 @@
 /** `npm run generate`: writes all files that are made from the source. With `--check` it writes nothing and ends with 1 if one is not as it would be. */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { chartFiles } from './chart.ts'
 import { configurationPage } from './configuration.ts'
 import { crdFiles } from './crds.ts'
 import { errorsPage } from './errors.ts'
@@ -10,6 +11,7 @@ import { telemetryPage } from './telemetry.ts'
 const root = join(import.meta.dirname, '..')
 const SCHEMAS = 'docs/messages'
 const CRDS = 'manifests/crds'
+const CHART_FILES = 'manifests/chart/files'
 const MESSAGES_PAGE = 'docs/messages.md'
 const TELEMETRY_PAGE = 'docs/telemetry.md'
 const TABLE = /(<!-- generated: the table of messages -->\n)[\s\S]*?(\n<!-- end -->)/
@@ -23,6 +25,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/errors.md', errorsPage()],
     ['docs/configuration.md', configurationPage()],
     ...[...crdFiles()].map(([file, text]) => [`${CRDS}/${file}`, text] as const),
+    ...[...chartFiles()].map(([file, text]) => [`${CHART_FILES}/${file}`, text] as const),
     [TELEMETRY_PAGE, telemetryPage(read(TELEMETRY_PAGE) ?? '')],
   ])
 }
@@ -31,7 +34,8 @@ export function generatedFiles(): ReadonlyMap<string, string> {
 export function staleFiles(): readonly string[] {
   const wanted = generatedFiles()
   const changed = [...wanted].filter(([file, text]) => read(file) !== text).map(([file]) => file)
-  return [...changed, ...[...onDisk(SCHEMAS, '.json'), ...onDisk(CRDS, '.yaml')].filter((file) => !wanted.has(file))]
+  const found = [...onDisk(SCHEMAS, '.json'), ...onDisk(CRDS, '.yaml'), ...onDisk(CHART_FILES, '.yaml')]
+  return [...changed, ...found.filter((file) => !wanted.has(file))]
 }
 
 function onDisk(folder: string, ending: string): readonly string[] {

@@ -27,12 +27,19 @@ for (const file of readdirSync(dist, { recursive: true, encoding: 'utf8' }).filt
 mkdirSync(join(dist, 'cli'), { recursive: true })
 cpSync(join(root, 'cli/kaos.js'), join(dist, 'cli/kaos.js'))
 rewrite('cli/kaos.js', (text) => text.replace("import('./main.ts')", "import('./main.js')"))
-for (const path of ['manifests/samples', 'manifests/observability', 'manifests/crds', 'docs', 'README.md', 'LICENSE', 'CHANGELOG.md']) {
+const COPIED = [
+  ...['samples', 'observability', 'chart', 'install', 'crds'].map((folder) => `manifests/${folder}`),
+  ...['docs', 'README.md', 'LICENSE', 'CHANGELOG.md'],
+]
+for (const path of COPIED) {
   cpSync(join(root, path), join(dist, path), {
     recursive: true,
-    filter: (source) => !/[\\/](\.kaos|node_modules|__pycache__)/.test(source.slice(root.length)),
+    // What is compiled is there already.
+    filter: (source) => !/[\\/](\.kaos|node_modules|__pycache__)|samples.*\.ts$/.test(source.slice(root.length)),
   })
 }
+// Node runs no TypeScript in node_modules.
+rewrite('manifests/samples/day-out.yaml', (text) => text.replaceAll(/(params: \.\/tools\/\w+)\.ts/g, '$1.js'))
 writeFileSync(join(dist, 'package.json'), `${JSON.stringify(packageManifest(), null, 2)}\n`)
 
 const [packed] = JSON.parse(run('npm', ['pack', '--json', '--pack-destination', dist], dist)) as {
