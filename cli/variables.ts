@@ -112,6 +112,18 @@ export const VARIABLES: readonly Variable[] = [
   },
   {
     group: 'place',
+    name: 'KUBECONFIG',
+    meaning: 'files that say where the cluster is and as whom to ask it, with colons between: for `kaos operator`',
+    absent: 'the ServiceAccount of the pod, else `~/.kube/config`',
+  },
+  {
+    group: 'place',
+    name: 'KUBERNETES_SERVICE_PORT',
+    meaning: 'set in every pod: where the API server is',
+    absent: '443',
+  },
+  {
+    group: 'place',
     name: 'KUBERNETES_SERVICE_HOST',
     meaning: 'set in every pod: health and the HTTP door of agents are then served on port 8000',
     absent: 'health only with `--health` or `--http`, HTTP only with `--http`',
