@@ -84,6 +84,37 @@ export function program(): Command {
     .addHelpText('after', '\nExample:\n  npm run demo -- "Which of our two clusters is cheaper?"')
     .action(run(async (words: string[], options: never) => (await import('./demo.ts')).demo(words, options)))
 
+  kaos
+    .command('operator')
+    .description('Keep a Kubernetes cluster as its Agents, MCPServers and ModelAPIs declare; pods follow the backlog.')
+    .option('--config <file>', 'configuration of the installation (default: /etc/kaos/installation.yaml)')
+    .addOption(
+      new Option('--namespace <name>', 'namespace to look after; may be given again (default: all)').argParser(collected),
+    )
+    .addOption(
+      new Option(
+        '--health <[host:]port>',
+        'serve /livez, /readyz and /metrics there (default: 0.0.0.0:8081 in a pod, else off)',
+      ).argParser(healthAddress),
+    )
+    .addOption(new Option('--metrics <[host:]port>', 'serve them there as well (default: off)').argParser(healthAddress))
+    .option('--lease <name>', 'Lease that says who leads (default: kaos-actors-operator)')
+    .addOption(
+      new Option('--stream-replicas <count>', 'servers that hold each stream: 1, 3 or 5 (default: 1)').argParser(streamReplicas),
+    )
+    .addOption(
+      new Option('--leader-elect <boolean>', 'whether several may run, of which one leads')
+        .choices(['true', 'false'])
+        .default('true'),
+    )
+    .addOption(json())
+    .addHelpText(
+      'after',
+      '\nThe cluster is that of KUBECONFIG, else the one whose pod this is; the broker that of NATS_*, else broker.url of the file.' +
+        '\n\nExample:\n  kaos operator --config installation.yaml --leader-elect=false',
+    )
+    .action(run(async (options: never) => (await import('./operator.ts')).operatorCommand(options)))
+
   const task = kaos.command('task').description('Send tasks and see what becomes of them.')
   task
     .command('send')
@@ -233,6 +264,15 @@ function run<Args extends unknown[]>(action: (...args: Args) => Promise<number>)
   return async (...args: unknown[]) => {
     process.exitCode = await action(...(args.slice(0, -1) as Args))
   }
+}
+
+function collected(text: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), text]
+}
+
+function streamReplicas(text: string): number {
+  if (['1', '3', '5'].includes(text)) return Number(text)
+  throw new InvalidArgumentError('it must be 1, 3 or 5.')
 }
 
 function wholeNumber(text: string): number {

@@ -45,7 +45,7 @@ export const effects: Readonly<Record<string, Sample>> = {
   'serviceAccount.annotations': { value: { role: 'x' } },
   'serviceAccount.name': { value: 'other' },
   'rbac.create': { value: false },
-  watchNamespaces: { value: ['a'], shows: ['"--watch=a"'] },
+  watchNamespaces: { value: ['a'], shows: ['"--namespace=a"'] },
   'crds.enabled': { value: false },
   'crds.keep': { value: false },
   imagePullSecrets: { value: [{ name: 'pull' }], shows: ['"imagePullSecrets":[{"name":"pull"}]'] },

@@ -1,0 +1,103 @@
+/**
+ * Streams of a resource: there before its pods, and gone before the resource is. A finalizer holds the resource for that; it is dropped with a
+ * warning when the broker is gone for good, so that nothing hangs.
+ */
+import { KaosError } from '../../bus/wire/errors.ts'
+import type { BrokerLink } from '../broker/link.ts'
+import type { Owner } from '../broker/owner.ts'
+import type { StreamKeeper } from '../broker/streams.ts'
+import type { KubeClient } from '../kube/client.ts'
+import type { EventRecorder } from '../kube/events.ts'
+import type { KubeObject, Resource } from '../kube/object.ts'
+import type { StreamsView } from '../status/ready.ts'
+import type { EventReason } from '../status/reasons.ts'
+
+export const STREAMS_FINALIZER = 'kaos.tools/streams'
+
+export const STREAMS_LIMITS = {
+  /** A resource that is to be deleted waits so long for a broker that is gone, or that refuses. */
+  brokerGoneMs: 300_000,
+  /** Streams that the broker refused are tried again after this. */
+  retryMs: 30_000,
+} as const
+
+export interface StreamsOptions {
+  readonly client: KubeClient
+  readonly keeper: StreamKeeper
+  readonly link: Pick<BrokerLink, 'unreachableMs'>
+  readonly recorder: Pick<EventRecorder, 'tell'>
+  readonly now?: () => number
+  readonly limits?: Partial<Readonly<Record<keyof typeof STREAMS_LIMITS, number>>>
+}
+
+export class Streams {
+  private readonly options: StreamsOptions
+  private readonly limits: Readonly<Record<keyof typeof STREAMS_LIMITS, number>>
+
+  constructor(options: StreamsOptions) {
+    this.options = options
+    this.limits = { ...STREAMS_LIMITS, ...options.limits }
+  }
+
+  /** Holds the resource first, then makes its streams. A broker that cannot be asked is an answer, not an error. */
+  async ensure(resource: Resource, object: KubeObject, owner: Owner, signal: AbortSignal): Promise<StreamsView> {
+    const { finalizers = [] } = object.metadata
+    if (!finalizers.includes(STREAMS_FINALIZER)) {
+      await this.writeFinalizers(resource, object, [...finalizers, STREAMS_FINALIZER], signal)
+    }
+    try {
+      await this.options.keeper.ensure(owner)
+      return { is: 'created' }
+    } catch (error) {
+      if (!(error instanceof KaosError)) throw error
+      return { is: 'unknown', message: wordsOf(error) }
+    }
+  }
+
+  /** When to try again what `ensure` could not do. At a new connection everything is looked at anyway. */
+  retryAfterMs(view: StreamsView): number | undefined {
+    return view.is === 'created' ? undefined : this.limits.retryMs
+  }
+
+  /** Removes mail, and lets the resource go. Throws while the broker cannot be asked, until that has lasted too long. */
+  async release(resource: Resource, object: KubeObject, owner: Owner, signal: AbortSignal): Promise<void> {
+    const { finalizers = [] } = object.metadata
+    const { keeper, recorder } = this.options
+    if (!finalizers.includes(STREAMS_FINALIZER)) return
+    try {
+      await keeper.remove(owner)
+    } catch (error) {
+      if (!(error instanceof KaosError) || !this.hasWaitedLongEnough(object)) throw error
+      recorder.tell(object, {
+        type: 'Warning',
+        reason: 'StreamsLeft' satisfies EventReason,
+        action: 'Reconcile',
+        note: `its streams stay on the broker: ${wordsOf(error)}`,
+      })
+    }
+    const others = finalizers.filter((name) => name !== STREAMS_FINALIZER)
+    await this.writeFinalizers(resource, object, others, signal)
+  }
+
+  private hasWaitedLongEnough({ metadata }: KubeObject): boolean {
+    const { link, now = Date.now } = this.options
+    const waitedMs = now() - Date.parse(metadata.deletionTimestamp ?? '')
+    return link.unreachableMs() >= this.limits.brokerGoneMs || waitedMs >= this.limits.brokerGoneMs
+  }
+
+  /** With the version that was seen: whoever else writes finalizers is not undone. */
+  private async writeFinalizers(
+    resource: Resource,
+    { metadata }: KubeObject,
+    finalizers: readonly string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { uid, resourceVersion } = metadata
+    await this.options.client.patch(resource, metadata, { metadata: { uid, resourceVersion, finalizers } }, { signal })
+  }
+}
+
+/** Without how long it has lasted, which would be another message every time. */
+function wordsOf(error: KaosError): string {
+  return error.code === 'broker_unreachable' ? 'the broker does not answer' : error.message
+}
