@@ -12,7 +12,8 @@ import {
   type PromiseActorLogic,
 } from 'xstate'
 import type { Command, Outcome, OutcomeState, StartInput, Usage } from '../bus/wire/entry.ts'
-import { type ErrorCode, type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
+import type { ErrorCode } from '../bus/wire/error-codes.ts'
+import { type Failure, KaosError, toFailure } from '../bus/wire/errors.ts'
 import type { Json } from '../bus/wire/json.ts'
 import { freezeJson, hashOf, isObject, jsonMistake } from '../bus/wire/json.ts'
 import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'

@@ -1,7 +1,7 @@
 /** What a process that hosts agents is given: the agent as it runs here, who the process is, and the bus. */
 import type { Bus, Clock } from '../bus/contracts.ts'
 import type { Json } from '../bus/wire/json.ts'
-import type { TraceBoundary } from '../manifests/telemetry.ts'
+import type { TraceBoundary } from '../manifests/kinds/telemetry.ts'
 import type { Logger } from '../telemetry/log.ts'
 import type { ServiceTelemetry } from '../telemetry/telemetry.ts'
 import type { Effect } from './effects/effect.ts'

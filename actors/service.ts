@@ -1,7 +1,8 @@
 /** Serves one agent in this process: pulls its mail, takes a turn for each message, and says what becomes of mail that cannot be processed. */
 import type { Delivery, MailSubscription } from '../bus/contracts.ts'
 import { NO_USAGE } from '../bus/wire/entry.ts'
-import { type ErrorCode, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
+import type { ErrorCode } from '../bus/wire/error-codes.ts'
+import { isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
 import { actorSpanId } from '../bus/wire/ids.ts'
 import { DELIVERY_LIMITS, STREAM_LIMITS } from '../bus/wire/limits.ts'
 import {

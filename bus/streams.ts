@@ -14,7 +14,8 @@ import {
 import { Kvm } from '@nats-io/kv'
 import { errors, type NatsConnection } from '@nats-io/transport-node'
 import { reasonOf } from './server/reason.ts'
-import { type ErrorCode, KaosError } from './wire/errors.ts'
+import type { ErrorCode } from './wire/error-codes.ts'
+import { KaosError } from './wire/errors.ts'
 import { DELIVERY_LIMITS, MESSAGE_LIMITS, STREAM_LIMITS } from './wire/limits.ts'
 import { type Party, streamNames, subjectsOf } from './wire/subjects.ts'
 

@@ -1,6 +1,6 @@
 /** The agents that a gateway opens a door to, and which of them a request means. */
 import { KaosError } from '../bus/wire/errors.ts'
-import type { Agent } from '../manifests/agent.ts'
+import type { Agent } from '../manifests/kinds/agent.ts'
 import { nearestTo } from '../manifests/loading/nearest.ts'
 import { HTTP_LIMITS } from './limits.ts'
 import { badRequest } from './problem.ts'

@@ -1,5 +1,7 @@
 /** Errors as OpenAI's clients read them: a status, `{"error": {message, type, param, code}}`, and whether the same may be asked again. */
-import { type ErrorCode, errorCodes, KaosError } from '../bus/wire/errors.ts'
+
+import { type ErrorCode, errorCodes } from '../bus/wire/error-codes.ts'
+import { KaosError } from '../bus/wire/errors.ts'
 import { redact } from '../telemetry/redact.ts'
 import type { TaskEnd, Ticket } from './door.ts'
 

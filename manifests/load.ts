@@ -1,14 +1,14 @@
 /** Loads manifests: YAML files and folders in, a system in which everything is checked and every default filled in, out. */
-import type { Agent } from './agent.ts'
+import type { Agent } from './kinds/agent.ts'
+import type { McpServer } from './kinds/mcp-server.ts'
+import type { ModelApi } from './kinds/model-api.ts'
 import { warnOfUnused } from './loading/acted-on.ts'
 import { type Declaration, type Kind, kinds, readDeclaration } from './loading/declaration.ts'
 import { type ManifestDocument, readDocuments } from './loading/document.ts'
 import { dotted, findMistakes, type Mistake } from './loading/explain.ts'
 import { type ManifestText, readManifestFiles } from './loading/files.ts'
 import { findReferenceMistakes } from './loading/references.ts'
-import type { McpServer } from './mcp-server.ts'
 import type { Source } from './metadata.ts'
-import type { ModelApi } from './model-api.ts'
 import { ManifestError, type Problem } from './problem.ts'
 
 export type { ManifestText } from './loading/files.ts'

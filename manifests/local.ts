@@ -1,14 +1,10 @@
 /** What a ModelAPI and an MCPServer mean on this machine: an endpoint, a process, a built-in runtime. Starts nothing, asks nothing. */
 import { existsSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
-import type { Agent } from './agent.ts'
 import { listOf } from './fields.ts'
-import type { System } from './load.ts'
-import { nearestTo } from './loading/nearest.ts'
-import type { McpServer } from './mcp-server.ts'
-import type { ModelApi } from './model-api.ts'
-import { providerBaseUrl, upstreamModel } from './model-provider.ts'
-import { ManifestError } from './problem.ts'
+import type { Agent } from './kinds/agent.ts'
+import type { McpServer } from './kinds/mcp-server.ts'
+import type { ModelApi } from './kinds/model-api.ts'
 import {
   localRuntimes,
   ParamsError,
@@ -18,7 +14,11 @@ import {
   parseTypescriptParams,
   parseUrlParams,
   podRuntimes,
-} from './tool-runtime.ts'
+} from './kinds/tool-runtime.ts'
+import type { System } from './load.ts'
+import { nearestTo } from './loading/nearest.ts'
+import { providerBaseUrl, upstreamModel } from './model-provider.ts'
+import { ManifestError } from './problem.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
 

@@ -4,7 +4,8 @@
  */
 import type { Bus, Clock, Delivery } from '../bus/contracts.ts'
 import type { ToolDescription } from '../bus/wire/catalog.ts'
-import { type ErrorCode, type Failure, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
+import type { ErrorCode } from '../bus/wire/error-codes.ts'
+import { type Failure, isRetryable, KaosError, toFailure } from '../bus/wire/errors.ts'
 import { isTaskId, parseEffectId } from '../bus/wire/ids.ts'
 import { isTooDeep, sha256 } from '../bus/wire/json.ts'
 import { DELIVERY_LIMITS, MESSAGE_LIMITS } from '../bus/wire/limits.ts'

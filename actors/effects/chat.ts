@@ -4,7 +4,7 @@
  */
 import { createParser } from 'eventsource-parser'
 import type { ChatCompletionCreateParamsBase } from 'openai/resources/chat/completions'
-import type { ErrorCode } from '../../bus/wire/errors.ts'
+import type { ErrorCode } from '../../bus/wire/error-codes.ts'
 import { isObject, type Json } from '../../bus/wire/json.ts'
 import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
 

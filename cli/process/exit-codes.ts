@@ -1,5 +1,7 @@
 /** What the kaos command ends with. Documented in docs/using.md. */
-import { type ErrorCode, KaosError } from '../../bus/wire/errors.ts'
+
+import type { ErrorCode } from '../../bus/wire/error-codes.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
 import { ManifestError } from '../../manifests/problem.ts'
 
 export const EXIT = {

@@ -1,7 +1,7 @@
 /** Telemetry of a process that hosts agents and tool servers: each is a service of its own, as its manifest and the environment say. */
-import type { Agent } from '../../manifests/agent.ts'
+import type { Agent } from '../../manifests/kinds/agent.ts'
+import type { McpServer } from '../../manifests/kinds/mcp-server.ts'
 import type { System } from '../../manifests/load.ts'
-import type { McpServer } from '../../manifests/mcp-server.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { readEndpoint, SIGNALS, type Signal } from '../../telemetry/settings/endpoint.ts'
 import { readSettings } from '../../telemetry/settings.ts'

@@ -1,9 +1,9 @@
 /** The three kinds as CustomResourceDefinitions: their names, what `kubectl get` shows, and their schemas. */
 import { z } from 'zod'
-import { agentSchema } from '../agent.ts'
-import { mcpServerSchema } from '../mcp-server.ts'
+import { agentSchema } from '../kinds/agent.ts'
+import { mcpServerSchema } from '../kinds/mcp-server.ts'
+import { modelApiSchema } from '../kinds/model-api.ts'
 import { apiVersion } from '../metadata.ts'
-import { modelApiSchema } from '../model-api.ts'
 import { agentStatusSchema, mcpServerStatusSchema, modelApiStatusSchema } from './status.ts'
 import { type Structural, structuralSchema } from './structural.ts'
 

@@ -1,5 +1,5 @@
 /** Which fields change anything today. The others are accepted, so that manifests of a cluster load unchanged, and named in one warning. */
-import { isLocalRuntime } from '../tool-runtime.ts'
+import { isLocalRuntime } from '../kinds/tool-runtime.ts'
 import { type Declaration, isObject, type Kind } from './declaration.ts'
 
 type Test = (value: unknown, spec: Readonly<Record<string, unknown>>) => boolean

@@ -1,9 +1,9 @@
 /** One document as a declaration: which kind it is, under which name, or why it is none of ours. */
 import type { z } from 'zod'
-import { agentSchema } from '../agent.ts'
-import { mcpServerSchema } from '../mcp-server.ts'
+import { agentSchema } from '../kinds/agent.ts'
+import { mcpServerSchema } from '../kinds/mcp-server.ts'
+import { modelApiSchema } from '../kinds/model-api.ts'
 import { apiVersion, namespaceDefault } from '../metadata.ts'
-import { modelApiSchema } from '../model-api.ts'
 import type { ManifestDocument } from './document.ts'
 import { type Mistake, render, wrong } from './explain.ts'
 import { nearestTo } from './nearest.ts'

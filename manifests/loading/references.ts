@@ -1,8 +1,8 @@
 /** What a declaration says about others: names that must exist, must differ, or must not be its own. */
 
-import type { ModelApiSpec } from '../model-api.ts'
-import { offeredModels, offersModel } from '../model-api.ts'
-import { localRuntimes, podRuntimes } from '../tool-runtime.ts'
+import type { ModelApiSpec } from '../kinds/model-api.ts'
+import { offeredModels, offersModel } from '../kinds/model-api.ts'
+import { localRuntimes, podRuntimes } from '../kinds/tool-runtime.ts'
 import { type Declaration, isObject, type Kind } from './declaration.ts'
 import type { Path } from './document.ts'
 import { type Mistake, notAmong, wrong } from './explain.ts'

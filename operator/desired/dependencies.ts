@@ -1,5 +1,5 @@
 /** Whether an agent may start: what it depends on, as it is found. Decides, and asks nobody. */
-import { offeredModels, offersModel } from '../../manifests/model-api.ts'
+import { offeredModels, offersModel } from '../../manifests/kinds/model-api.ts'
 import type { Finding, Reason } from '../status/reasons.ts'
 import { type ClusterAgent, type ClusterMcpServer, type ClusterModelApi, namedIn } from './plan.ts'
 

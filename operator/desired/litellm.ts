@@ -1,6 +1,6 @@
 /** The configuration of a LiteLLM proxy: one entry per model, keys and addresses by variables of its pod. */
 import { parse, stringify } from 'yaml'
-import { offersModel } from '../../manifests/model-api.ts'
+import { offersModel } from '../../manifests/kinds/model-api.ts'
 import { type ClusterModelApi, RefusedError } from './plan.ts'
 import { isMap } from './pod/merge.ts'
 

@@ -6,9 +6,9 @@
 import { posix } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { stringify } from 'yaml'
-import { agentSpecSchema } from '../../manifests/agent.ts'
+import { agentSpecSchema } from '../../manifests/kinds/agent.ts'
+import { isLocalRuntime, parseFilesParams, parseTypescriptParams } from '../../manifests/kinds/tool-runtime.ts'
 import { apiVersion } from '../../manifests/metadata.ts'
-import { isLocalRuntime, parseFilesParams, parseTypescriptParams } from '../../manifests/tool-runtime.ts'
 import type { ClusterAgent, ClusterMcpServer } from './plan.ts'
 import { isMap } from './pod/merge.ts'
 

@@ -2,7 +2,7 @@
  * What stands behind an MCPServer. A runtime of ours is one container that answers calls from the bus. An image that speaks MCP
  * gets our tool server beside it in the pod, which hands calls on: so broker credentials never lie where code of others runs.
  */
-import { isLocalRuntime, parseStdioParams, parseUrlParams } from '../../manifests/tool-runtime.ts'
+import { isLocalRuntime, parseStdioParams, parseUrlParams } from '../../manifests/kinds/tool-runtime.ts'
 import type { KubeObject } from '../kube/object.ts'
 import type { Installation } from './installation.ts'
 import { hostArgs, MANIFEST_KEY, manifestMount, manifestVolume, toolServerManifest } from './manifest.ts'

@@ -1,9 +1,9 @@
 /** What a desired-state function answers, and the parts that all children have. */
 import assert from 'node:assert/strict'
-import type { Agent } from '../../manifests/agent.ts'
-import type { McpServer } from '../../manifests/mcp-server.ts'
+import type { Agent } from '../../manifests/kinds/agent.ts'
+import type { McpServer } from '../../manifests/kinds/mcp-server.ts'
+import type { ModelApi } from '../../manifests/kinds/model-api.ts'
 import { apiVersion } from '../../manifests/metadata.ts'
-import type { ModelApi } from '../../manifests/model-api.ts'
 import type { KubeObject, ObjectMeta } from '../kube/object.ts'
 import type { Finding, Reason } from '../status/reasons.ts'
 import { labelsOf, type OwnedKind } from './names.ts'

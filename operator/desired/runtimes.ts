@@ -1,7 +1,7 @@
 /** The registry of runtimes of tool servers: the ConfigMap kaos-mcp-runtimes of the operator's namespace, as KAOS has it. */
 import { parse } from 'yaml'
 import { z } from 'zod'
-import { localRuntimes } from '../../manifests/tool-runtime.ts'
+import { localRuntimes } from '../../manifests/kinds/tool-runtime.ts'
 import { isMap } from './pod/merge.ts'
 
 export const REGISTRY_CONFIG_MAP = 'kaos-mcp-runtimes'

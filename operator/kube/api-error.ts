@@ -1,5 +1,7 @@
 /** What the API server answers when it does not do what was asked: its `Status`, as an error of ours. */
-import { type ErrorCode, KaosError } from '../../bus/wire/errors.ts'
+
+import type { ErrorCode } from '../../bus/wire/error-codes.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
 
 /** One field that the server refuses, or one more reason. */
 export interface ApiCause {

@@ -1,9 +1,9 @@
 /** Resources as the API server stores them, checked with the definitions in `manifests/`, and what agents find of what they name. */
 import type { z } from 'zod'
-import { agentSchema } from '../../manifests/agent.ts'
 import type { AgentStatus, Condition, McpServerStatus, ModelApiStatus } from '../../manifests/crd/status.ts'
-import { mcpServerSchema } from '../../manifests/mcp-server.ts'
-import { modelApiSchema } from '../../manifests/model-api.ts'
+import { agentSchema } from '../../manifests/kinds/agent.ts'
+import { mcpServerSchema } from '../../manifests/kinds/mcp-server.ts'
+import { modelApiSchema } from '../../manifests/kinds/model-api.ts'
 import type { AgentDependencies, Found } from '../desired/dependencies.ts'
 import type { ClusterAgent, ClusterMcpServer, ClusterModelApi, ClusterResource } from '../desired/plan.ts'
 import type { KubeObject } from '../kube/object.ts'

@@ -1,6 +1,6 @@
 /** How many pods an agent should have: a pure function of its backlog, its bounds and what was seen before. Clock and broker stay outside. */
 import { DELIVERY_LIMITS } from '../../bus/wire/limits.ts'
-import type { Scaling } from '../../manifests/scaling.ts'
+import type { Scaling } from '../../manifests/kinds/scaling.ts'
 
 export const SCALING_LIMITS = {
   /** Down only to the highest recommendation of so long, and only one change in so long. */

@@ -1,6 +1,7 @@
 /** What a caller is told of an error, and whether a client may repeat the request by itself. */
 import { describe, expect, it } from 'vitest'
-import { type ErrorCode, KaosError } from '../../bus/wire/errors.ts'
+import type { ErrorCode } from '../../bus/wire/error-codes.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
 import { HttpProblem, TaskProblem, tell } from '../../gateway/problem.ts'
 
 const ticket = { agent: 'teller', id: 'k', task: 'teller_k', traceId: 'a'.repeat(32) }

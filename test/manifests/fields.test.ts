@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
 import { z } from 'zod'
-import { agentSchema } from '../../manifests/agent.ts'
 import { type Field, unwrap, walkFields } from '../../manifests/fields.ts'
-import { mcpServerSchema } from '../../manifests/mcp-server.ts'
-import { modelApiSchema } from '../../manifests/model-api.ts'
+import { agentSchema } from '../../manifests/kinds/agent.ts'
+import { mcpServerSchema } from '../../manifests/kinds/mcp-server.ts'
+import { modelApiSchema } from '../../manifests/kinds/model-api.ts'
 
 const kinds = { Agent: agentSchema, MCPServer: mcpServerSchema, ModelAPI: modelApiSchema }
 const fields = Object.entries(kinds).flatMap(([kind, schema]) => [...walkFields(schema)].map((field) => ({ kind, ...field })))

@@ -9,7 +9,7 @@ import {
   parseTypescriptParams,
   parseUrlParams,
   splitCommandLine,
-} from '../../manifests/tool-runtime.ts'
+} from '../../manifests/kinds/tool-runtime.ts'
 
 test.each([
   ['npx -y @scope/server', ['npx', '-y', '@scope/server']],

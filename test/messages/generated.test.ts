@@ -7,7 +7,7 @@ import type { z } from 'zod'
 import type { ResultRecord, TraceRecord } from '../../actors/outbox.ts'
 import { parseDoorBody } from '../../bus/wire/message.ts'
 import type { recordShapes } from '../../bus/wire/shapes.ts'
-import { VARIABLES } from '../../cli/variables.ts'
+import { VARIABLES } from '../../cli/process/variables.ts'
 import type { ProgressEvent } from '../../cli/view/live.ts'
 import { staleFiles } from '../../scripts/generate.ts'
 import { schemaFiles, shapes } from '../../scripts/messages.ts'
@@ -57,7 +57,7 @@ describe('the table of environment variables', () => {
   const folders = ['actors', 'bus', 'cli', 'gateway', 'manifests', 'operator', 'public', 'replay', 'telemetry', 'tools']
   const files = folders
     .flatMap((folder) => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map((file) => join(folder, file)))
-    .filter((file) => /\.(ts|js)$/.test(file) && file !== join('cli', 'variables.ts'))
+    .filter((file) => /\.(ts|js)$/.test(file) && file !== join('cli', 'process', 'variables.ts'))
   /** As `env.NAME`, `env['NAME']`, or a name that is handed on as text. */
   const READ = /\benv\??\.([A-Z][A-Z0-9_]*|[a-z]+_proxy)\b|\benv\??\.?\[['"](\w+)['"]\]|'((?:NATS|KAOS|MODEL|OPENAI)_[A-Z_]+)'/g
   const read = new Map(
@@ -81,7 +81,7 @@ describe('the table of environment variables', () => {
   })
 
   it('names what is standard as OpenTelemetry does, and nothing of it in a way of our own', () => {
-    const sources = [...files, join('cli', 'variables.ts')].map((file) => readFileSync(join(root, file), 'utf8'))
+    const sources = [...files, join('cli', 'process', 'variables.ts')].map((file) => readFileSync(join(root, file), 'utf8'))
 
     expect(sources.filter((text) => /KAOS_OTEL|KAOS_OTLP/i.test(text))).toEqual([])
     expect([...listed].filter((name) => name.includes('OTEL'))).toEqual([])

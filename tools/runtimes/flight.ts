@@ -4,7 +4,7 @@
  * finds it.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type { ErrorCode } from '../../bus/wire/errors.ts'
+import type { ErrorCode } from '../../bus/wire/error-codes.ts'
 
 export interface Flight {
   /** Sent with every HTTP request for this request. */

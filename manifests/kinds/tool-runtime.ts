@@ -1,7 +1,7 @@
 /** What can run an MCPServer on this machine, and how `params` of those runtimes is read. */
 import { parse } from 'yaml'
 import { z } from 'zod'
-import { nearestTo } from './loading/nearest.ts'
+import { nearestTo } from '../loading/nearest.ts'
 
 /** Runtimes that this process can run itself. */
 export const localRuntimes = ['calculator', 'echo', 'files', 'http-fetch', 'stdio', 'typescript', 'url'] as const

@@ -1,7 +1,7 @@
 /** How many pods an agent has: the settings of the scaler. */
 import { z } from 'zod'
-import type { DeepReadonly } from './metadata.ts'
-import { withRules } from './rules.ts'
+import type { DeepReadonly } from '../metadata.ts'
+import { withRules } from '../rules.ts'
 
 /** More pods of one agent than this are a mistake of the one who scales. */
 export const replicasMax = 1_000

@@ -1,6 +1,6 @@
 /** Telemetry settings: the same for all kinds, and what only an agent has. */
 import { z } from 'zod'
-import { text, urlCharsMax } from './bounds.ts'
+import { text, urlCharsMax } from '../bounds.ts'
 
 const HOST = String.raw`(?:[^\s/?#@:[\]]+|\[[\da-fA-F:.]+\])`
 /** Credentials have no place here: manifests are read by many, and OTEL_EXPORTER_OTLP_HEADERS carries them. */

@@ -1,9 +1,9 @@
 /** The kind ModelAPI: where models answer. The one definition of its fields, defaults and bounds. */
 import { z } from 'zod'
-import { modelNameCharsMax, modelsMax, name, setOf, text, textCharsMax, urlCharsMax } from './bounds.ts'
+import { modelNameCharsMax, modelsMax, name, setOf, text, textCharsMax, urlCharsMax } from '../bounds.ts'
+import { type Declared, type DeepReadonly, modelApiNameCharsMax, resourceSchema } from '../metadata.ts'
+import { type Rule, withRules } from '../rules.ts'
 import { containerSchema, gatewayRouteSchema, keyRefSchema, podSpecSchema } from './container.ts'
-import { type Declared, type DeepReadonly, modelApiNameCharsMax, resourceSchema } from './metadata.ts'
-import { type Rule, withRules } from './rules.ts'
 import { telemetrySchema } from './telemetry.ts'
 
 const apiKeySchema = withRules(

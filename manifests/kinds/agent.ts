@@ -1,10 +1,10 @@
 /** The kind Agent: who does the work, with which model, tools and peers. The one definition of its fields, defaults and bounds. */
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
-import { modelNameCharsMax, name, pathCharsMax, referencesMax, setOf, text } from './bounds.ts'
+import { modelNameCharsMax, name, pathCharsMax, referencesMax, setOf, text } from '../bounds.ts'
+import { type Declared, type DeepReadonly, modelApiNameCharsMax, nameCharsMax, resourceSchema } from '../metadata.ts'
+import { equalInCel, withRules } from '../rules.ts'
 import { containerSchema, gatewayRouteSchema, podSpecSchema } from './container.ts'
-import { type Declared, type DeepReadonly, modelApiNameCharsMax, nameCharsMax, resourceSchema } from './metadata.ts'
-import { equalInCel, withRules } from './rules.ts'
 import { replicasMax, scalingSchema } from './scaling.ts'
 import { agentTelemetrySchema } from './telemetry.ts'
 

@@ -1,9 +1,9 @@
 /** The kind MCPServer: tools that agents may call. The one definition of its fields, defaults and bounds. */
 import { z } from 'zod'
-import { name, textCharsMax } from './bounds.ts'
+import { name, textCharsMax } from '../bounds.ts'
+import { type Declared, nameCharsMax, resourceSchema } from '../metadata.ts'
+import { withRules } from '../rules.ts'
 import { containerSchema, gatewayRouteSchema, podSpecSchema } from './container.ts'
-import { type Declared, nameCharsMax, resourceSchema } from './metadata.ts'
-import { withRules } from './rules.ts'
 import { telemetrySchema } from './telemetry.ts'
 import { checkParams, runtimesWithParams } from './tool-runtime.ts'
 

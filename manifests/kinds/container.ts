@@ -1,6 +1,6 @@
 /** What a resource may say about its pod: container, whole pod specification, HTTP route. Named and shaped as Kubernetes does. */
 import { z } from 'zod'
-import { argumentsMax, environmentMax, list, mapOf, mountsMax, name, objectNameCharsMax, pathCharsMax, text } from './bounds.ts'
+import { argumentsMax, environmentMax, list, mapOf, mountsMax, name, objectNameCharsMax, pathCharsMax, text } from '../bounds.ts'
 
 const imageCharsMax = 1_024
 
