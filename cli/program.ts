@@ -115,6 +115,19 @@ export function program(): Command {
     )
     .action(run(async (options: never) => (await import('./operator.ts')).operatorCommand(options)))
 
+  kaos
+    .command('install')
+    .description('Set up a kind cluster on this machine: image, operator, broker and the smallest sample.')
+    .addOption(new Option('--kind [cluster]', 'name of the cluster, made if there is none (default: kaos)').makeOptionMandatory())
+    .option('--archive <file>', 'the image, as npm run image wrote it (default: it is made now, from this checkout)')
+    .addOption(json())
+    .addHelpText(
+      'after',
+      '\nIt runs kind, helm and kubectl. For any other cluster: docs/kubernetes.md.' +
+        '\n\nExample:\n  npm run kaos -- install --kind',
+    )
+    .action(run(async (options: never) => (await import('./install.ts')).install(options)))
+
   const task = kaos.command('task').description('Send tasks and see what becomes of them.')
   task
     .command('send')

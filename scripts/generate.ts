@@ -5,6 +5,7 @@ import { chartFiles } from './chart.ts'
 import { configurationPage } from './configuration.ts'
 import { crdFiles } from './crds.ts'
 import { errorsPage } from './errors.ts'
+import { kubernetesPage } from './kubernetes.ts'
 import { messageTable, schemaFiles } from './messages.ts'
 import { telemetryPage } from './telemetry.ts'
 
@@ -13,6 +14,7 @@ const SCHEMAS = 'docs/messages'
 const CRDS = 'manifests/crds'
 const CHART_FILES = 'manifests/chart/files'
 const MESSAGES_PAGE = 'docs/messages.md'
+const KUBERNETES_PAGE = 'docs/kubernetes.md'
 const TELEMETRY_PAGE = 'docs/telemetry.md'
 const TABLE = /(<!-- generated: the table of messages -->\n)[\s\S]*?(\n<!-- end -->)/
 
@@ -26,6 +28,7 @@ export function generatedFiles(): ReadonlyMap<string, string> {
     ['docs/configuration.md', configurationPage()],
     ...[...crdFiles()].map(([file, text]) => [`${CRDS}/${file}`, text] as const),
     ...[...chartFiles()].map(([file, text]) => [`${CHART_FILES}/${file}`, text] as const),
+    [KUBERNETES_PAGE, kubernetesPage(read(KUBERNETES_PAGE) ?? '')],
     [TELEMETRY_PAGE, telemetryPage(read(TELEMETRY_PAGE) ?? '')],
   ])
 }

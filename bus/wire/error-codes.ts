@@ -330,6 +330,16 @@ export const errorCodes = {
   ),
   bad_script: row('terminal', 'A script of the offline model cannot be understood.', 'Correct the lines that the message names.'),
   folder_unusable: row('terminal', 'The folder cannot be written to.', 'Run kaos in a folder where it may write.'),
+  program_missing: row(
+    'terminal',
+    'A program that the command runs is not on PATH.',
+    'Install it from where the message says, and give the command again.',
+  ),
+  program_failed: row(
+    'terminal',
+    'A program that the command runs ended with an error.',
+    'Correct what it says above, and give the command again: what is done already stays.',
+  ),
   port_taken: row('terminal', 'The address cannot be listened on.', 'Choose another port, or end what uses it.'),
   usage: row('terminal', 'The command line cannot be understood.', 'See --help.'),
   internal: row('terminal', 'A defect in kaos-actors.', 'Please report it with the message and the trace.'),

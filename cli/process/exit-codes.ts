@@ -24,6 +24,7 @@ const BY_CODE: Partial<Record<ErrorCode, number>> = {
   bad_script: EXIT.usage,
   folder_unusable: EXIT.usage,
   port_taken: EXIT.usage,
+  program_missing: EXIT.usage,
   machine_contract: EXIT.usage,
   machine_file: EXIT.usage,
   machine_timer_unsupported: EXIT.usage,

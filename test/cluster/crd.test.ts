@@ -3,10 +3,11 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { parseAllDocuments } from 'yaml'
 import { customResourceDefinitions } from '../../manifests/crd/definitions.ts'
 import { type Kind, kinds } from '../../manifests/loading/declaration.ts'
 import type { KubeObject } from '../../operator/kube/object.ts'
-import { root } from '../docs/blocks.ts'
+import { blocks, root } from '../docs/blocks.ts'
 import { givenManifests } from '../manifests/documents.ts'
 import { type Example, fieldExamples, kindNames, objectOf } from '../manifests/examples.ts'
 import { examplesOfRules } from '../manifests/rule-examples.ts'
@@ -130,6 +131,21 @@ describe('an Agent', () => {
     expect(told.status).toEqual(status)
     expect(told.spec.model).toBe('gpt-4o')
     expect(told.metadata.generation).toBe(1)
+  })
+})
+
+describe('the documents', () => {
+  it('name agents to an HPA as the server takes it', async () => {
+    const isScaler = (object: KubeObject | null) => object?.kind === 'HorizontalPodAutoscaler'
+    const texts = blocks.filter(({ language }) => language === 'yaml').flatMap(({ text }) => parseAllDocuments(text))
+    const scalers = texts.map((document) => document.toJS() as KubeObject | null).filter((object) => isScaler(object))
+
+    for (const scaler of scalers) {
+      const path = `/apis/autoscaling/v2/namespaces/${namespace}/horizontalpodautoscalers?dryRun=All&fieldValidation=Strict`
+      const { code, body } = await plane.api.request('POST', path, inNamespace(scaler))
+      expect({ code, message: body.message }).toEqual({ code: 201, message: undefined })
+    }
+    expect(scalers).toHaveLength(1)
   })
 })
 

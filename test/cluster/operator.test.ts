@@ -192,6 +192,9 @@ describe('the operator', () => {
     const paused = (value: string | null) => ({ metadata: { annotations: { 'kaos.tools/paused': value } } })
 
     await api.patch(stand.path('Agent', 'a'), { ...paused('true'), spec: { agentNetwork: { expose: false } } })
+    // Changes of one kind come in order: whoever has looked at the second agent knows of the pause.
+    await stand.apply(agentText('later'))
+    await stand.until('Agent', 'later', ({ status }) => status?.observedGeneration === 1)
     await stand.untilLooked(operator)
     await stand.connection.request(`kaos.${stand.namespace}.agent.a.task`, 'a task')
     const meanwhile = [await children(stand), (await api.get(stand.path('Deployment', 'agent-a'))).spec.replicas]

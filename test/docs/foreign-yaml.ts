@@ -1,8 +1,9 @@
-/** YAML on the pages that is none of ours: of a Collector, of Prometheus, of LiteLLM. Their own tools checked it by hand; here it stays readable and whole. */
+/** YAML on the pages that is none of ours: of a Collector, of Prometheus, of LiteLLM, of Kubernetes itself. Their own tools checked it by hand; here it stays readable and whole. And the file of `kaos operator`. */
 import { parseDocument } from 'yaml'
+import { readInstallation } from '../../operator/desired/installation.ts'
 
 export function isForeign(text: string): boolean {
-  return !text.includes('apiVersion: kaos.tools/')
+  return !/^apiVersion: kaos\.tools\//m.test(text)
 }
 
 type Parts = Readonly<Record<string, unknown>>
@@ -18,7 +19,17 @@ export function foreignMistakes(text: string): readonly string[] {
   if (document.errors.length > 0) return document.errors.map(({ message }) => message)
   const value = document.toJS() as Parts | null
   if (typeof value !== 'object' || value === null) return ['no mapping']
+  if ('broker' in value && 'images' in value) return installationMistakes(value)
   return 'receivers' in value ? collectorMistakes(value as Parts & Collector) : []
+}
+
+function installationMistakes(value: Parts): readonly string[] {
+  try {
+    readInstallation(value)
+    return []
+  } catch (error) {
+    return [(error as Error).message]
+  }
 }
 
 function collectorMistakes(config: Parts & Collector): readonly string[] {

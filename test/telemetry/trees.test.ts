@@ -7,12 +7,12 @@ import { userParty } from '../../bus/wire/subjects.ts'
 import { silentLog } from '../../telemetry/log.ts'
 import { startTestBroker, type TestBroker } from '../support/broker.ts'
 import { Folder, type Started } from '../support/cli.ts'
+import { NEWSROOM_TASK, NEWSROOM_TREE } from '../support/newsroom-tree.ts'
 import { type OtlpReceiver, startOtlpReceiver } from '../support/otlp-receiver.ts'
 
 const SAMPLES = join(import.meta.dirname, '..', '..', 'manifests', 'samples')
 const DAY_OUT = join(SAMPLES, 'day-out.yaml')
 const NEWSROOM = join(SAMPLES, 'newsroom.yaml')
-const ARTICLE = 'An article about city bikes'
 
 let folder: Folder
 let backend: OtlpReceiver
@@ -95,24 +95,12 @@ describe('three processes', () => {
   const host = (name: string, more: Record<string, string> = {}) =>
     folder.start(['host', '-f', NEWSROOM, '--only', name, '--offline'], 'ready', { ...env, ...more })
 
-  const TREE = `
-planner: agent.process_message [CONSUMER] OK
-  planner: model.inference [CLIENT] OK
-  planner: delegate.writer [CLIENT] OK
-    writer: agent.process_message [CONSUMER] OK
-      writer: model.inference [CLIENT] OK
-      writer: delegate.reviewer [CLIENT] OK
-        reviewer: agent.process_message [CONSUMER] OK
-          reviewer: model.inference [CLIENT] OK
-      writer: model.inference [CLIENT] OK
-  planner: model.inference [CLIENT] OK`.trim()
-
   it('give one tree', async () => {
     const hosts = await Promise.all(['planner', 'writer', 'reviewer'].map((name) => host(name)))
-    const trace = await ask('planner', ARTICLE, { NATS_URL: broker.url })
+    const trace = await ask('planner', NEWSROOM_TASK, { NATS_URL: broker.url })
     await Promise.all(hosts.map(end))
 
-    expect(backend.treeOf(trace)).toBe(TREE)
+    expect(backend.treeOf(trace)).toBe(NEWSROOM_TREE)
     const instances = new Set(backend.spans().map(({ resource }) => resource['service.instance.id']))
     expect(instances.size).toBe(3)
   })
@@ -122,13 +110,13 @@ planner: agent.process_message [CONSUMER] OK
     // Killed when the model has answered the second time: what it told of before is long exported.
     const killed = await host('writer', { KAOS_CRASH_AT: 'after-effect:2' })
     const gone = new Promise((resolve) => killed.child.once('close', resolve))
-    const asked = ask('planner', ARTICLE, { NATS_URL: broker.url })
+    const asked = ask('planner', NEWSROOM_TASK, { NATS_URL: broker.url })
     await gone
     const successor = await host('writer')
     const trace = await asked
     await Promise.all([planner, reviewer, successor].map((started) => end(started!)))
 
-    expect(backend.treeOf(trace)).toBe(TREE)
+    expect(backend.treeOf(trace)).toBe(NEWSROOM_TREE)
     const writer = backend.spans().find(({ service, name }) => service === 'writer' && name === 'agent.process_message')!
     expect(writer.events).toMatchObject([{ name: 'kaos.takeover', attributes: { 'kaos.attempts': 2 } }])
     expect(writer.links).toHaveLength(1)

@@ -1,9 +1,11 @@
-/** Stands for the image of a model proxy: the offline model on port 8000, and the health that LiteLLM serves. Its arguments are not read. */
+/** Stands for the image of a model proxy: the offline model on port 8000, with a script if there is one, and the health that LiteLLM serves. Its arguments are not read. */
 import { request as ask, createServer } from 'node:http'
+import { loadScript } from '../../../actors/testing/model-script.ts'
 import { startModelServer } from '../../../actors/testing/model-server.ts'
 
-const delayMs = Number(process.env.MODEL_DELAY_MS ?? 0)
-const model = await startModelServer({ delayMs })
+const { MODEL_DELAY_MS = 0, MODEL_SCRIPT } = process.env
+const script = MODEL_SCRIPT === undefined ? undefined : await loadScript(MODEL_SCRIPT)
+const model = await startModelServer({ delayMs: Number(MODEL_DELAY_MS), script })
 const server = createServer((request, response) => {
   if (request.url === '/health/liveliness') {
     response.end('"I\'m alive!"')
