@@ -144,10 +144,15 @@ function attemptsOf({ details }: Failure): number {
   return isObject(details) && typeof details.attempts === 'number' ? details.attempts : 1
 }
 
-/** Where spans of libraries stand that work for an effect, such as those of HTTP requests. */
+/** Where spans of libraries stand that work for an effect, such as those of HTTP requests. Most effects have none, and nobody reads it. */
 function spanOf({ id, trace }: EffectCall): SpanParent {
   const { traceId, flags, tracestate } = trace
-  return { traceparent: formatTraceparent(traceId, spanIdOf(traceId, id), flags), tracestate }
+  return {
+    get traceparent() {
+      return formatTraceparent(traceId, spanIdOf(traceId, id), flags)
+    },
+    tracestate,
+  }
 }
 
 /** The answer to an effect that may not be sent, or that no stream would take. */

@@ -10,7 +10,7 @@ import { actorSpanId } from '../bus/wire/ids.ts'
 import { agentParty } from '../bus/wire/subjects.ts'
 import { logFields } from '../bus/wire/trace.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { FinishedSpan } from '../telemetry/span.ts'
+import type { CountedSpan, FinishedSpan } from '../telemetry/span.ts'
 import type { ServiceTelemetry } from '../telemetry/telemetry.ts'
 import { Actor, type ActorState } from './actor.ts'
 import type { Machine } from './machine.ts'
@@ -19,7 +19,7 @@ import { type Activation, agentSpan, effectSpans, type SpanFacts } from './spans
 
 /** What a delivery led to so far. */
 interface Done {
-  readonly spans: FinishedSpan[]
+  readonly spans: (FinishedSpan | CountedSpan)[]
   activation: Activation
 }
 
@@ -28,20 +28,22 @@ export interface SpanRecorderOptions {
   readonly hostId: string
   readonly machine: Machine
   readonly telemetry: ServiceTelemetry
-  readonly facts: Omit<SpanFacts, 'naming' | 'hasContent'>
+  readonly facts: Omit<SpanFacts, 'naming' | 'hasContent' | 'isExported'>
   readonly log: Logger
 }
 
 export class SpanRecorder {
   private readonly options: SpanRecorderOptions
-  private readonly facts: SpanFacts
+  private readonly exported: SpanFacts
+  private readonly counted: SpanFacts
   private readonly held = new Map<string, Done>()
   private readonly recorded: RecordedSpans
 
   constructor(options: SpanRecorderOptions) {
     const { facts, telemetry, bus, hostId } = options
     this.options = options
-    this.facts = { ...facts, naming: telemetry.naming, hasContent: telemetry.hasContent }
+    this.exported = { ...facts, naming: telemetry.naming, hasContent: telemetry.hasContent, isExported: true }
+    this.counted = { ...this.exported, isExported: false }
     this.recorded = new RecordedSpans({ liveness: bus.liveness, party: agentParty(facts.agent), hostId })
   }
 
@@ -67,7 +69,7 @@ export class SpanRecorder {
     if (!done) return
     this.recorded.add(delivery)
     for (const span of done.spans) telemetry.record(span)
-    const own = agentSpan(this.facts, actor.task, actor.state!, done.activation)
+    const own = agentSpan(this.factsFor(actor.state!), actor.task, actor.state!, done.activation)
     if (own) telemetry.record(own)
   }
 
@@ -81,8 +83,12 @@ export class SpanRecorder {
     this.held.delete(delivery)
   }
 
+  private factsFor({ trace }: ActorState): SpanFacts {
+    return this.options.telemetry.isExported(trace) ? this.exported : this.counted
+  }
+
   private take(into: Map<string, Done>, task: string, state: ActorState, entry: Entry): void {
-    const spans = effectSpans(this.facts, task, state, entry)
+    const spans = effectSpans(this.factsFor(state), task, state, entry)
     const known = into.get(entry.delivery)
     const { n, at, outcome } = entry
     if (known) known.spans.push(...spans)

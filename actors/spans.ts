@@ -9,7 +9,7 @@ import type { Json } from '../bus/wire/json.ts'
 import type { Subjects } from '../bus/wire/subjects.ts'
 import type { TraceBoundary } from '../manifests/kinds/telemetry.ts'
 import { EVENTS, GEN_AI_OPERATIONS, KEYS, type Naming, OPERATIONS, spanName } from '../telemetry/names.ts'
-import type { Attributes, FinishedSpan, SpanEvent, SpanLink } from '../telemetry/span.ts'
+import type { Attributes, CountedSpan, FinishedSpan, SpanEvent, SpanLink } from '../telemetry/span.ts'
 import { messagingAttributes, redeliveryLink, spanContent, spanFailure } from '../telemetry/span-parts.ts'
 import type { ActorState, Mark, Pending } from './actor.ts'
 import type { DelegateInput, ToolInput } from './agent/calls.ts'
@@ -23,10 +23,11 @@ export interface SpanFacts {
   /** Whether prompts, arguments and results are shown. */
   readonly hasContent: boolean
   readonly traceBoundary: TraceBoundary
+  /** Whether the trace is exported: if not, spans say no more than what they are counted by. */
+  readonly isExported: boolean
 }
 
-/** A span's place and time; all else is said about what it stands for. */
-type Timed = Pick<FinishedSpan, 'spanId' | 'parentSpanId' | 'startMs' | 'endMs'>
+type Recorded = FinishedSpan | CountedSpan
 
 /** The time in which one delivery was worked on. */
 export interface Activation {
@@ -39,9 +40,9 @@ export interface Activation {
 }
 
 /** The spans that end with an entry, its actor's own aside. `state` has taken the entry in. */
-export function effectSpans(facts: SpanFacts, task: string, state: ActorState, entry: Entry): readonly FinishedSpan[] {
+export function effectSpans(facts: SpanFacts, task: string, state: ActorState, entry: Entry): readonly Recorded[] {
   const { input, at } = entry
-  const spans: FinishedSpan[] = []
+  const spans: Recorded[] = []
   if (state.answered && (input.kind === 'result' || input.kind === 'error')) {
     const failure = input.kind === 'error' ? input.failure : undefined
     const value = input.kind === 'result' ? input.value : undefined
@@ -55,29 +56,43 @@ export function effectSpans(facts: SpanFacts, task: string, state: ActorState, e
 }
 
 /** The actor's span of one activation; undefined where the span ends with the task and this is not its end. */
-export function agentSpan(facts: SpanFacts, task: string, state: ActorState, activation: Activation): FinishedSpan | undefined {
+export function agentSpan(facts: SpanFacts, task: string, state: ActorState, activation: Activation): Recorded | undefined {
   const { outcome } = activation
   const isWhole = facts.traceBoundary === 'task'
-  if (isWhole && !outcome) return undefined
+  // A task is counted when it ends.
+  if (!outcome && (isWhole || !facts.isExported)) return undefined
   const { trace, origin } = state
   const isFirst = isWhole || activation.n === 0
+  const operation = isFirst ? OPERATIONS.agent : OPERATIONS.activation
+  const counted = {
+    startMs: isWhole ? origin.at : activation.startMs,
+    endMs: activation.endMs,
+    attributes: {
+      [KEYS.op]: operation,
+      [KEYS.agent]: facts.agent,
+      [KEYS.genAiOperation]: GEN_AI_OPERATIONS.agent,
+      [KEYS.genAiAgent]: facts.agent,
+      ...(outcome && {
+        [KEYS.taskState]: outcome.state,
+        [KEYS.taskMs]: Math.max(0, activation.endMs - origin.at),
+      }),
+    },
+    failure: outcome && outcome.state !== 'completed' ? spanFailure(outcome.failure) : undefined,
+  }
+  if (!facts.isExported) return counted
   const own = actorSpanId(trace.traceId, task)
   const place = isFirst
     ? { spanId: own, parentSpanId: trace.parentSpanId }
     : { spanId: spanIdOf(trace.traceId, entryId(task, activation.n)), parentSpanId: own }
-  const operation = isFirst ? OPERATIONS.agent : OPERATIONS.activation
   return finish(facts, state, {
+    ...counted,
     ...place,
-    startMs: isWhole ? origin.at : activation.startMs,
-    endMs: activation.endMs,
     name: spanName(operation, facts.agent, facts.naming),
     kind: 'consumer',
     attributes: {
-      [KEYS.op]: operation,
+      ...counted.attributes,
       ...rootAttributes(facts, task, state),
       ...(outcome && {
-        [KEYS.taskState]: outcome.state,
-        [KEYS.taskMs]: Math.max(0, activation.endMs - origin.at),
         [KEYS.genAiInputTokens]: state.usage.inputTokens,
         [KEYS.genAiOutputTokens]: state.usage.outputTokens,
         ...(facts.hasContent && outcome.state === 'completed' && { [KEYS.genAiOutput]: spanContent(outcome.output) }),
@@ -86,7 +101,6 @@ export function agentSpan(facts: SpanFacts, task: string, state: ActorState, act
     },
     events: outcome || !isWhole ? state.marks.filter(({ at }) => isWhole || at >= activation.startMs).map(markEvent) : [],
     links: isFirst ? links(state) : [],
-    failure: outcome && outcome.state !== 'completed' ? spanFailure(outcome.failure) : undefined,
   })
 }
 
@@ -120,24 +134,29 @@ interface Answer {
   readonly usage?: { readonly inputTokens: number; readonly outputTokens: number } | undefined
 }
 
-function effectSpan(facts: SpanFacts, task: string, state: ActorState, effect: Pending, answer: Answer): FinishedSpan {
+function effectSpan(facts: SpanFacts, task: string, state: ActorState, effect: Pending, answer: Answer): Recorded {
   const { work, failure } = answer
   const { traceId } = state.trace
   const begunAt = effect.at ?? state.origin.at // a snapshot of an earlier version does not know
   // What this host did itself is timed as it was done; a call by mail lasts until its answer is here.
   const isLocal = effect.effect !== 'tool' && effect.effect !== 'delegate'
-  const timed: Timed = {
-    spanId: spanIdOf(traceId, effect.id),
-    parentSpanId: actorSpanId(traceId, task),
+  const { name, kind, labels, details } = describe(facts, effect, answer)
+  const counted = {
     startMs: isLocal ? (work?.startedAt ?? begunAt) : begunAt,
     endMs: isLocal ? (work?.endedAt ?? answer.endMs) : answer.endMs,
-  }
-  return finish(facts, state, {
-    ...timed,
-    ...describe(facts, effect, answer),
+    attributes: { ...labels, [KEYS.agent]: facts.agent },
     failure: failure && spanFailure(failure),
-    common: {
-      [KEYS.agent]: facts.agent,
+  }
+  if (!facts.isExported) return counted
+  return finish(facts, state, {
+    ...counted,
+    spanId: spanIdOf(traceId, effect.id),
+    parentSpanId: actorSpanId(traceId, task),
+    name,
+    kind,
+    attributes: {
+      ...counted.attributes,
+      ...details(),
       [KEYS.task]: task,
       [KEYS.effect]: effect.id,
       [KEYS.attempts]: work && work.attempts > 1 ? work.attempts : undefined,
@@ -146,7 +165,12 @@ function effectSpan(facts: SpanFacts, task: string, state: ActorState, effect: P
   })
 }
 
-type Described = Pick<FinishedSpan, 'name' | 'kind' | 'attributes'>
+interface Described extends Pick<FinishedSpan, 'name' | 'kind'> {
+  /** What the span is counted by. */
+  readonly labels: Attributes
+  /** All else that it says when it is exported. */
+  readonly details: () => Attributes
+}
 
 function describe(facts: SpanFacts, effect: Pending, answer: Answer): Described {
   switch (effect.effect) {
@@ -158,8 +182,12 @@ function describe(facts: SpanFacts, effect: Pending, answer: Answer): Described 
       return describeDelegation(facts, effect)
     default: {
       const name = localSource(effect.effect) ?? effect.effect
-      const attributes = { [KEYS.op]: OPERATIONS.local, ...asked(facts, effect.input, answer.value) }
-      return { name: spanName(OPERATIONS.local, name, facts.naming), kind: 'internal', attributes }
+      return {
+        name: spanName(OPERATIONS.local, name, facts.naming),
+        kind: 'internal',
+        labels: { [KEYS.op]: OPERATIONS.local },
+        details: () => asked(facts, effect.input, answer.value),
+      }
     }
   }
 }
@@ -172,29 +200,31 @@ function describeModel(facts: SpanFacts, effect: Pending, { value, work, usage }
   return {
     name: spanName(OPERATIONS.model, model, facts.naming),
     kind: 'client',
-    attributes: {
+    labels: {
       [KEYS.op]: OPERATIONS.model,
       [KEYS.genAiOperation]: GEN_AI_OPERATIONS.model,
-      [KEYS.genAiAgent]: facts.agent,
       [KEYS.genAiProvider]: providerOf(model),
       [KEYS.genAiRequestModel]: model,
-      [KEYS.genAiTemperature]: request?.temperature ?? undefined,
-      [KEYS.genAiMaxTokens]: request?.max_tokens ?? undefined,
-      [KEYS.genAiSeed]: request?.seed ?? undefined,
       [KEYS.genAiResponseModel]: answer?.model || undefined,
-      [KEYS.genAiResponseId]: work?.responseId,
-      [KEYS.genAiFinishReasons]: answer?.finishReason ? [answer.finishReason] : undefined,
-      // Seconds, as the conventions have it.
-      [KEYS.genAiFirstChunk]: work?.firstChunkMs === undefined ? undefined : work.firstChunkMs / 1_000,
       [KEYS.genAiInputTokens]: usage?.inputTokens,
       [KEYS.genAiOutputTokens]: usage?.outputTokens,
       [KEYS.serverAddress]: address || undefined,
       [KEYS.serverPort]: port === undefined ? undefined : Number(port),
+    },
+    details: () => ({
+      [KEYS.genAiAgent]: facts.agent,
+      [KEYS.genAiTemperature]: request?.temperature ?? undefined,
+      [KEYS.genAiMaxTokens]: request?.max_tokens ?? undefined,
+      [KEYS.genAiSeed]: request?.seed ?? undefined,
+      [KEYS.genAiResponseId]: work?.responseId,
+      [KEYS.genAiFinishReasons]: answer?.finishReason ? [answer.finishReason] : undefined,
+      // Seconds, as the conventions have it.
+      [KEYS.genAiFirstChunk]: work?.firstChunkMs === undefined ? undefined : work.firstChunkMs / 1_000,
       ...(facts.hasContent && {
         [KEYS.genAiInput]: spanContent(request?.messages),
         [KEYS.genAiOutput]: spanContent(value),
       }),
-    },
+    }),
   }
 }
 
@@ -203,11 +233,9 @@ function describeTool(facts: SpanFacts, effect: Pending, { value }: Answer): Des
   return {
     name: spanName(OPERATIONS.tool, tool, facts.naming),
     kind: 'client',
-    attributes: {
-      [KEYS.op]: OPERATIONS.tool,
-      [KEYS.genAiOperation]: GEN_AI_OPERATIONS.tool,
+    labels: { [KEYS.op]: OPERATIONS.tool, [KEYS.genAiOperation]: GEN_AI_OPERATIONS.tool, [KEYS.genAiTool]: tool },
+    details: () => ({
       [KEYS.genAiAgent]: facts.agent,
-      [KEYS.genAiTool]: tool,
       [KEYS.toolName]: tool,
       [KEYS.genAiToolType]: 'extension',
       [KEYS.genAiToolCall]: effect.id,
@@ -216,7 +244,7 @@ function describeTool(facts: SpanFacts, effect: Pending, { value }: Answer): Des
       [KEYS.messagingMessage]: effect.id,
       [KEYS.messagingConversation]: effect.id,
       ...asked(facts, args, value),
-    },
+    }),
   }
 }
 
@@ -225,19 +253,18 @@ function describeDelegation(facts: SpanFacts, effect: Pending): Described {
   return {
     name: spanName(OPERATIONS.delegate, peer, facts.naming),
     kind: 'client',
-    attributes: {
-      [KEYS.op]: OPERATIONS.delegate,
+    labels: { [KEYS.op]: OPERATIONS.delegate, [KEYS.target]: peer },
+    details: () => ({
       [KEYS.genAiOperation]: GEN_AI_OPERATIONS.agent,
       [KEYS.genAiAgent]: peer,
       [KEYS.genAiCallerType]: 'agent',
       [KEYS.genAiCaller]: facts.agent,
-      [KEYS.target]: peer,
       [KEYS.delegation]: effect.id,
       ...messagingAttributes('send', facts.subjects.templates.start),
       [KEYS.messagingMessage]: effect.id,
       [KEYS.messagingConversation]: effect.id,
       ...(facts.hasContent && { [KEYS.genAiInput]: spanContent(task) }),
-    },
+    }),
   }
 }
 
@@ -248,14 +275,14 @@ function asked({ hasContent }: SpanFacts, args: Json | undefined, result: Json |
 function finish(
   facts: SpanFacts,
   { trace }: ActorState,
-  { common, attributes, ...span }: Omit<FinishedSpan, 'traceId' | 'flags' | 'tracestate'> & { readonly common?: Attributes },
+  { attributes, ...span }: Omit<FinishedSpan, 'traceId' | 'flags' | 'tracestate'>,
 ): FinishedSpan {
   return {
     traceId: trace.traceId,
     flags: trace.flags,
     tracestate: trace.tracestate,
     ...span,
-    attributes: { ...attributes, ...common, [KEYS.namespace]: facts.subjects.namespace },
+    attributes: { ...attributes, [KEYS.namespace]: facts.subjects.namespace },
   }
 }
 

@@ -3,7 +3,7 @@
  * `docs/telemetry.md` is generated from here.
  */
 import { KEYS, MESSAGING_SYSTEM, type Naming, OPERATIONS } from './names.ts'
-import type { Attributes, FinishedSpan } from './span.ts'
+import type { Attributes, CountedSpan } from './span.ts'
 
 export interface MetricDefinition {
   readonly name: string
@@ -263,7 +263,7 @@ export function messagingLabelsOf(operation: 'send' | 'receive' | 'process'): La
  * Counts what a span stands for. A task counts when it ends, whatever spans it was cut into; a tool call counts where it was asked for, and
  * where it ran under a name of its own.
  */
-export function countSpan(span: FinishedSpan, naming: Naming, count: Count): void {
+export function countSpan(span: CountedSpan, naming: Naming, count: Count): void {
   const { attributes, failure } = span
   const ms = Math.max(0, span.endMs - span.startMs)
   const own = { [KEYS.agent]: label(attributes, KEYS.agent), [KEYS.success]: failure ? 'false' : 'true' }
@@ -303,7 +303,7 @@ export function countSpan(span: FinishedSpan, naming: Naming, count: Count): voi
   }
 }
 
-function countModel({ attributes, failure }: FinishedSpan, seconds: number, naming: Naming, count: Count): void {
+function countModel({ attributes, failure }: CountedSpan, seconds: number, naming: Naming, count: Count): void {
   const labels = pick(attributes, modelLabels)
   const input = amount(attributes, KEYS.genAiInputTokens)
   const output = amount(attributes, KEYS.genAiOutputTokens)
@@ -319,7 +319,9 @@ function countModel({ attributes, failure }: FinishedSpan, seconds: number, nami
 }
 
 function pick(attributes: Attributes, keys: readonly string[]): Labels {
-  return Object.fromEntries(keys.map((key) => [key, label(attributes, key)]))
+  const labels: { [key: string]: string | number | undefined } = {}
+  for (const key of keys) labels[key] = label(attributes, key)
+  return labels
 }
 
 function label(attributes: Attributes, key: string): string | number | undefined {

@@ -39,6 +39,9 @@ export interface FinishedSpan {
   readonly failure?: SpanFailure | undefined
 }
 
+/** All that is needed of a span that is counted and not exported. Its attributes may be those alone that `metrics.ts` counts by. */
+export type CountedSpan = Pick<FinishedSpan, 'startMs' | 'endMs' | 'attributes' | 'failure'>
+
 export interface SpanEvent {
   readonly name: string
   /** Epoch ms. */

@@ -3,7 +3,7 @@
  * which is loaded only then.
  */
 import type { Naming } from './names.ts'
-import type { Attributes, FinishedSpan, SpanKind } from './span.ts'
+import type { Attributes, CountedSpan, FinishedSpan, SpanKind } from './span.ts'
 
 /** One agent or tool server: a service of its own in the backend, also where many share a process. */
 export interface ServiceIdentity {
@@ -43,8 +43,10 @@ export interface ServiceTelemetry {
    * telemetry they say "sampled", so that whoever is asked decides for itself.
    */
   rootFlags(span: RootSpan): number
+  /** Whether spans of a trace are exported. Those of others need not be made whole. */
+  isExported(trace: Pick<FinishedSpan, 'traceId' | 'flags'>): boolean
   /** Records a span and what is counted by it, once. */
-  record(span: FinishedSpan): void
+  record(span: FinishedSpan | CountedSpan): void
   readonly counts: Counts
   /**
    * Runs a function of the user's as a span below `parent`, or below the user's span that runs now. The span ends with the function, also when it
@@ -103,6 +105,7 @@ export const noService: ServiceTelemetry = {
   naming: 'kaos',
   hasContent: false,
   rootFlags: () => 1,
+  isExported: () => false,
   record: nothing,
   counts: {
     consumed: nothing,

@@ -10,11 +10,11 @@ import { type CallBody, decodeReply, parseBlobBody, type ReplyBody } from '../bu
 import { type Subjects, toolParty } from '../bus/wire/subjects.ts'
 import { logFields, type TraceContext } from '../bus/wire/trace.ts'
 import type { Logger } from '../telemetry/log.ts'
-import type { FinishedSpan } from '../telemetry/span.ts'
+import type { CountedSpan, FinishedSpan } from '../telemetry/span.ts'
 import { redeliveryLink } from '../telemetry/span-parts.ts'
 import type { ServiceTelemetry } from '../telemetry/telemetry.ts'
 import type { NetworkTransport } from './runtimes/channel.ts'
-import { executionSpan } from './spans.ts'
+import { countedExecution, executionSpan } from './spans.ts'
 
 /** A call as its message says it. */
 export interface ReceivedCall {
@@ -82,20 +82,24 @@ export class SpanRecorder {
     return ref ? this.options.bus.blobs.read(ref.owner, ref.to, ref.task, ref.sha) : stored
   }
 
-  private spanOf(call: ReceivedCall, { message, count }: Delivery, reply: ReplyBody): FinishedSpan {
+  private spanOf(call: ReceivedCall, { message, count }: Delivery, reply: ReplyBody): FinishedSpan | CountedSpan {
     const { telemetry, subjects, server, transport } = this.options
     const { effect } = call
     const { traceId, parentSpanId, flags, tracestate } = call.trace
     const startMs = reply.work?.startedAt ?? message.sentAt
+    const endMs = reply.work?.endedAt ?? startMs
     const body = readable(call)
+    const tool = body?.tool ?? 'unknown'
+    const failure = reply.kind === 'error' ? reply.failure : undefined
+    if (!telemetry.isExported(call.trace)) return { ...countedExecution({ tool, failure }), startMs, endMs }
     return {
       ...executionSpan(telemetry, {
-        tool: body?.tool ?? 'unknown',
+        tool,
         server,
         transport,
         call: { effect, subjects },
         arguments: body?.arguments,
-        ...(reply.kind === 'error' ? { failure: reply.failure } : { result: reply.value }),
+        ...(reply.kind === 'error' ? { failure } : { result: reply.value }),
       }),
       traceId,
       spanId: executionSpanId(traceId, effect),
@@ -103,7 +107,7 @@ export class SpanRecorder {
       flags,
       tracestate,
       startMs,
-      endMs: reply.work?.endedAt ?? startMs,
+      endMs,
       links: parentSpanId === undefined || count === 1 ? [] : [redeliveryLink(traceId, parentSpanId, count)],
     }
   }

@@ -4,7 +4,7 @@ import { executionSpanId, parseEffectId } from '../bus/wire/ids.ts'
 import type { Subjects } from '../bus/wire/subjects.ts'
 import { formatTraceparent, type TraceContext } from '../bus/wire/trace.ts'
 import { GEN_AI_OPERATIONS, KEYS, OPERATIONS, spanName } from '../telemetry/names.ts'
-import type { Attributes, FinishedSpan } from '../telemetry/span.ts'
+import type { Attributes, CountedSpan, FinishedSpan } from '../telemetry/span.ts'
 import { messagingAttributes, spanContent, spanFailure } from '../telemetry/span-parts.ts'
 import type { ServiceTelemetry } from '../telemetry/telemetry.ts'
 import type { NetworkTransport } from './runtimes/channel.ts'
@@ -21,21 +21,31 @@ export interface Execution {
   readonly call?: { readonly effect: string; readonly subjects: Subjects } | undefined
 }
 
+/** What the span is counted by. */
+export function countedExecution({
+  tool,
+  failure,
+}: Pick<Execution, 'tool' | 'failure'>): Pick<CountedSpan, 'attributes' | 'failure'> {
+  return {
+    attributes: { [KEYS.op]: OPERATIONS.execute, [KEYS.genAiTool]: tool, [KEYS.mcpMethod]: 'tools/call' },
+    failure: failure && spanFailure(failure),
+  }
+}
+
 /** All of the span but its place and time. */
 export function executionSpan(
   { naming, hasContent }: Pick<ServiceTelemetry, 'naming' | 'hasContent'>,
   execution: Execution,
 ): Pick<FinishedSpan, 'name' | 'kind' | 'attributes' | 'failure'> {
-  const { tool, server, transport, call, failure } = execution
+  const { tool, server, transport, call } = execution
+  const { attributes, failure } = countedExecution(execution)
   return {
     name: spanName(OPERATIONS.execute, tool, naming),
     kind: 'server',
     attributes: {
-      [KEYS.op]: OPERATIONS.execute,
+      ...attributes,
       [KEYS.genAiOperation]: GEN_AI_OPERATIONS.tool,
-      [KEYS.genAiTool]: tool,
       [KEYS.genAiToolType]: 'extension',
-      [KEYS.mcpMethod]: 'tools/call',
       [KEYS.server]: server,
       [KEYS.transport]: transport,
       ...(call && callAttributes(server, call)),
@@ -44,7 +54,7 @@ export function executionSpan(
         [KEYS.genAiResult]: spanContent(execution.result),
       }),
     },
-    failure: failure && spanFailure(failure),
+    failure,
   }
 }
 

@@ -37,8 +37,10 @@ export class Sampling {
   }
 
   /** A sampler that follows its callers has decided when the trace began: its flags say so, also for the root itself. */
-  isExported(span: FinishedSpan): boolean {
-    return this.#followsParent ? (span.flags & TraceFlags.SAMPLED) !== 0 : this.#asks(span)
+  isExported({ traceId, flags }: Pick<FinishedSpan, 'traceId' | 'flags'>): boolean {
+    if (this.#followsParent) return (flags & TraceFlags.SAMPLED) !== 0
+    // No root sampler looks at more than the trace's id.
+    return this.#asks({ traceId, name: '', kind: 'internal', attributes: {} })
   }
 
   #asks({ traceId, name, kind, attributes }: RootSpan): boolean {

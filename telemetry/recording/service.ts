@@ -11,7 +11,7 @@ import { countSpan, type Metric, messagingLabelsOf } from '../metrics.ts'
 import type { Naming } from '../names.ts'
 import type { Destination, Signal } from '../settings/endpoint.ts'
 import type { Settings } from '../settings.ts'
-import type { FinishedSpan } from '../span.ts'
+import type { CountedSpan, FinishedSpan } from '../span.ts'
 import type { Counts, LogLine, RootSpan, ServiceTelemetry, SpanParent } from '../telemetry.ts'
 import { readableSpan } from './finished-spans.ts'
 import { Instruments } from './instruments.ts'
@@ -79,10 +79,14 @@ export class SdkService implements ServiceTelemetry {
     return this.#parts.sampling.rootFlags(span)
   }
 
-  record(span: FinishedSpan): void {
+  isExported(trace: Pick<FinishedSpan, 'traceId' | 'flags'>): boolean {
+    return this.#spanSinks.length > 0 && this.#parts.sampling.isExported(trace)
+  }
+
+  record(span: FinishedSpan | CountedSpan): void {
     try {
       if (this.#meters) countSpan(span, this.naming, this.#instruments.count)
-      if (this.#spanSinks.length === 0 || !this.#parts.sampling.isExported(span)) return
+      if (!('spanId' in span) || !this.isExported(span)) return
       const { resource, settings } = this.#parts
       const readable = readableSpan(span, { resource, scope: SCOPE, limits: settings.spanLimits })
       for (const sink of this.#spanSinks) sink(readable)

@@ -29,7 +29,7 @@ export function placeOf(of: Context): Place | undefined {
 
 /** Runs a function below a parent; what it sets off finds its place too. */
 export function runAt<T>(place: Place, run: () => T): T {
-  return context.with(contextAt(place), run)
+  return context.with(new PlaceContext(place), run)
 }
 
 /** Runs a function as a span. The span ends with it: when it returns or throws, or when the promise that it returns is settled. */
@@ -62,6 +62,33 @@ export function runAsSpan<T>(name: string, place: Place, tracer: Tracer, run: ()
   // A promise with methods of its own is handed on as it is; it reports its rejection itself.
   told.catch(() => undefined)
   return result
+}
+
+/** Worked out when somebody first asks for it: most of what runs at a place begins no span. */
+class PlaceContext implements Context {
+  readonly #place: Place
+  #context: Context | undefined
+
+  constructor(place: Place) {
+    this.#place = place
+  }
+
+  getValue(key: symbol): unknown {
+    return this.#whole().getValue(key)
+  }
+
+  setValue(key: symbol, value: unknown): Context {
+    return this.#whole().setValue(key, value)
+  }
+
+  deleteValue(key: symbol): Context {
+    return this.#whole().deleteValue(key)
+  }
+
+  #whole(): Context {
+    this.#context ??= contextAt(this.#place)
+    return this.#context
+  }
 }
 
 function contextAt(place: Place): Context {

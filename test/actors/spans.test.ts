@@ -4,6 +4,8 @@ import { CRASH_POINTS, neverCrash } from '../../actors/turn/crash.ts'
 import { type Bus, type Mailbox, systemClock } from '../../bus/contracts.ts'
 import type { MemoryBus } from '../../bus/memory.ts'
 import { silentLog } from '../../telemetry/log.ts'
+import { countSpan } from '../../telemetry/metrics.ts'
+import type { ServiceTelemetry } from '../../telemetry/telemetry.ts'
 import { identity, MemorySystem, type ScriptedModel, until } from '../support/memory-system.ts'
 import { drawSpans, recordSpans } from '../support/recorded-spans.ts'
 
@@ -170,6 +172,28 @@ describe('the spans of a task', () => {
 
     expect(recorded.spans).toHaveLength(10)
     expect(recorded.spans.every(({ flags }) => flags === 0)).toBe(true)
+  })
+
+  it('count the same whether or not their trace is exported', async () => {
+    const countedWhere = async (isExported: boolean) => {
+      const counted: string[] = []
+      const record: ServiceTelemetry['record'] = (span) =>
+        countSpan(span, 'kaos', (metric, _value, labels) => void counted.push(`${metric} ${JSON.stringify(labels)}`))
+      const { telemetry } = recordSpans({ isExported: () => isExported, record })
+      system = new MemorySystem({ agents, tools: ['echo'], model })
+      system.startHost({ telemetry })
+      system.startTools('echo')
+      system.send('boss', 'go', { 'Nats-Msg-Id': 'k' })
+      await system.waitForResult('boss', 'k')
+      await system.waitForQuiet()
+      return counted.toSorted()
+    }
+
+    const whole = await countedWhere(true)
+    await system.close()
+
+    expect(whole.length).toBeGreaterThan(10)
+    expect(await countedWhere(false)).toEqual(whole)
   })
 
   it("take the caller's trace context as it is", async () => {

@@ -9,7 +9,10 @@ export interface RecordedSpans {
 
 export function recordSpans(options: Partial<ServiceTelemetry> = {}): RecordedSpans {
   const spans: FinishedSpan[] = []
-  return { spans, telemetry: { ...noService, isOn: true, record: (span) => void spans.push(span), ...options } }
+  const record: ServiceTelemetry['record'] = (span) => {
+    if ('spanId' in span) spans.push(span)
+  }
+  return { spans, telemetry: { ...noService, isOn: true, isExported: () => true, record, ...options } }
 }
 
 /** The tree as indented lines, by time and then by name. Throws when a span comes twice or a parent is missing. */
