@@ -147,7 +147,7 @@ it('ten thousand functions that throw leave the next span its parent, and the he
   )
   const fail = async (count: number) => {
     for (let i = 0; i < count; i++) await run(effect, `own_k1_${i}-0`).catch(() => {})
-    await telemetry.flush(3_000)
+    await telemetry.flush(30_000)
   }
   receiver.refuse('traces', 3) // or this process, which is the backend as well, would keep them
   await fail(2_000)
