@@ -113,7 +113,7 @@ export function program(): Command {
       '\nThe cluster is that of KUBECONFIG, else the one whose pod this is; the broker that of NATS_*, else broker.url of the file.' +
         '\n\nExample:\n  kaos operator --config installation.yaml --leader-elect=false',
     )
-    .action(run(async (options: never) => (await import('./operator.ts')).operatorCommand(options)))
+    .action(run(async (options: never) => (await import('./cluster/operator.ts')).operatorCommand(options)))
 
   kaos
     .command('install')
@@ -126,7 +126,7 @@ export function program(): Command {
       '\nIt runs kind, helm and kubectl. For any other cluster: docs/kubernetes.md.' +
         '\n\nExample:\n  npm run kaos -- install --kind',
     )
-    .action(run(async (options: never) => (await import('./install.ts')).install(options)))
+    .action(run(async (options: never) => (await import('./cluster/install.ts')).install(options)))
 
   const task = kaos.command('task').description('Send tasks and see what becomes of them.')
   task

@@ -2,11 +2,12 @@
  * A session with one MCP server: opened when it is first needed, shared by all calls, opened again when its server is gone. The server may
  * be a process, a URL or a runtime of ours; all speak the same protocol through the official SDK.
  */
-import { allowedBaggage } from '../bus/wire/baggage.ts'
+
 import type { ToolDescription } from '../bus/wire/catalog.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { isObject, type JsonObject } from '../bus/wire/json.ts'
 import { logFieldsOf } from '../bus/wire/trace.ts'
+import { allowedBaggage } from '../telemetry/baggage.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { noService, type ServiceTelemetry } from '../telemetry/telemetry.ts'
 import { Connection, serverError } from './connection.ts'

@@ -7,9 +7,9 @@
  * costs 1.7 us, most of it JSON.parse.
  */
 import { Agent } from 'undici'
-import { allowedBaggage } from '../../bus/wire/baggage.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import type { JsonObject } from '../../bus/wire/json.ts'
+import { allowedBaggage } from '../../telemetry/baggage.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { redact } from '../../telemetry/redact.ts'
 import { AttemptFailed, type ChatAnswer, type ChatRequest, refusesTools } from './chat.ts'

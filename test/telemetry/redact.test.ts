@@ -110,7 +110,7 @@ describe('ordinary text', () => {
     'a basic introduction to basic JavaScript, and a bearer certificate. The bearer understands.',
     'skip-the-next-three-lines of skills-agent_order-17_3-1 and pkg-config-of-the-project',
     'open http://localhost:4317/v1/traces or write to mail@example.com; see https://docs.kaos.tools/a@b',
-    'file:///work/main.ts:12:5 at http://127.0.0.1:11434',
+    'file:///app/main.ts:12:5 at http://127.0.0.1:11434',
     'bypass=enabled compass=northwest the key: is "what" one makes of it; no credentials: asking again',
     'the cookie was eaten; authorization was refused; the password is wrong',
     '0af7651916cd43dd8448eb211c80319c b7ad6b7169203331 coordinator_order-17_3-1',

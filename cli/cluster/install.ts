@@ -7,12 +7,12 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { delimiter, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { isExecutable } from '../bus/server/binary/cache.ts'
-import { KaosError } from '../bus/wire/errors.ts'
-import { EXIT } from './process/exit-codes.ts'
-import { paintAside, print, printJson, say } from './view/terminal.ts'
+import { isExecutable } from '../../bus/server/binary/cache.ts'
+import { KaosError } from '../../bus/wire/errors.ts'
+import { EXIT } from '../process/exit-codes.ts'
+import { paintAside, print, printJson, say } from '../view/terminal.ts'
 
-const here = (path: string) => fileURLToPath(new URL(`../${path}`, import.meta.url))
+const here = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
 const SAMPLE = 'manifests/samples/simple.yaml'
 const NAMESPACE = 'kaos-system'
 const DEFAULT_CLUSTER = 'kaos'

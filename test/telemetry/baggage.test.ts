@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { allowedBaggage, parseBaggageKeys } from '../../../bus/wire/baggage.ts'
+import { allowedBaggage, parseBaggageKeys } from '../../telemetry/baggage.ts'
 
 describe('baggage that leaves', () => {
   // https://www.w3.org/TR/baggage/#examples-of-http-headers and its grammar.
