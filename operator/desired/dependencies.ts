@@ -35,11 +35,11 @@ export function judgeDependencies(agent: ClusterAgent, dependencies: AgentDepend
       return {
         is: 'waiting',
         reason: 'ModelAPINotFound',
-        message: `no ModelAPI "${spec.modelAPI}" in namespace "${metadata.namespace}"`,
+        message: `no ModelAPI "${spec.modelAPI}" in namespace "${metadata.namespace}": create it, or correct spec.modelAPI`,
       }
     const offered = offeredModels(api.resource.spec)
     if (!offersModel(offered, spec.model!)) {
-      const message = `ModelAPI "${spec.modelAPI}" does not offer the model "${spec.model}" of spec.model; it offers ${offered.join(', ') || 'none'}`
+      const message = `ModelAPI "${spec.modelAPI}" does not offer the model "${spec.model}" of spec.model; it offers ${offered.join(', ') || 'none'}: add it to spec.proxyConfig.models there, or change spec.model`
       return { is: 'refused', reason: 'ModelNotOffered', message }
     }
   }
@@ -59,7 +59,10 @@ function unreadyModel(name: string | undefined, api: Found<ClusterModelApi> | un
 function unreadyServers({ spec, metadata }: ClusterAgent, { mcpServers }: AgentDependencies): readonly Finding[] {
   return spec.mcpServers.flatMap((name): readonly Finding[] => {
     const server = found(mcpServers, name, metadata.namespace)
-    if (!server) return [{ reason: 'MCPServerNotFound', message: `no MCPServer "${name}" in namespace "${metadata.namespace}"` }]
+    if (!server) {
+      const message = `no MCPServer "${name}" in namespace "${metadata.namespace}": create it, or correct spec.mcpServers`
+      return [{ reason: 'MCPServerNotFound', message }]
+    }
     return server.isReady ? [] : [{ reason: 'MCPServerNotReady', message: `MCPServer "${name}" is not ready` }]
   })
 }

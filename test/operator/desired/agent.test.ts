@@ -333,7 +333,9 @@ describe('whether an agent starts', () => {
       isRunning: false,
     })
 
-    expect(plan).toMatchObject({ message: 'ModelAPI "models" is not ready; no MCPServer "notes" in namespace "team"' })
+    expect(plan).toMatchObject({
+      message: 'ModelAPI "models" is not ready; no MCPServer "notes" in namespace "team": create it, or correct spec.mcpServers',
+    })
   })
 
   it.each([
