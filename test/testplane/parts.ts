@@ -145,6 +145,7 @@ export function partArguments(part: Part, { folder, ports }: PlaneLayout): reado
         '--kube-api-qps=1000',
         '--kube-api-burst=2000',
         '--concurrent-gc-syncs=20',
+        '--horizontal-pod-autoscaler-sync-period=1s',
         '--profiling=false',
       ]
     case 'kube-scheduler':
