@@ -2,17 +2,20 @@
 import { JetStreamApiError, jetstreamManager, type StreamState } from '@nats-io/jetstream'
 import type { NatsConnection } from '@nats-io/transport-node'
 import type { Logger } from '../telemetry/log.ts'
-import { guarded } from './connection.ts'
+import { guarded, watchStatus } from './connection.ts'
 import type { Blobs } from './contracts.ts'
 import { type Reader, ReadRefused, type StoredMessage } from './read.ts'
-import type { KaosError } from './wire/errors.ts'
+import { KaosError } from './wire/errors.ts'
 import { parseBlobBody } from './wire/message.ts'
 import { type Subjects, streamNames } from './wire/subjects.ts'
 
 export interface Results {
   /** The stored result, as JSON text; undefined while there is none. */
   get(agent: string, key: string): Promise<string | undefined>
-  /** Waits for the result. Undefined after the deadline or when aborted. */
+  /**
+   * Waits for the result, also while the broker is away. Undefined at the deadline or when aborted, after one more look of at most a second.
+   * Throws `body_missing`, and `read_failed` once the connection is closed for good.
+   */
   wait(
     agent: string,
     key: string,
@@ -36,7 +39,12 @@ export interface TraceIndex {
   latest(count: number): Promise<readonly Indexed[]>
 }
 
-const POLL_MS = 1_000
+/** Between two looks at a result that nobody announces: at first, and at most; twice as long after each. */
+const POLL_MS = { first: 1_000, max: 8_000 } as const
+/** How long the last look may take, after the deadline. */
+const LAST_LOOK_MS = 1_000
+/** The longest that a timer of Node takes; a longer one would fire at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1
 /** JetStream's error code. */
 const STREAM_NOT_FOUND = 10059
 
@@ -55,28 +63,57 @@ export function createResults(
     const message = await reader.getLast(streamNames.results, subjects.result(agent, key))
     return message && withBody(message.text)
   }
+  // What was announced while the connection was lost is found by looking.
+  const waiting = new Set<() => void>()
+  const lookAgain = () => {
+    for (const look of waiting) look()
+  }
+  watchStatus(connection, { onReconnect: lookAgain, onClose: lookAgain })
+
   return {
     get,
     async wait(agent, key, { deadlineMs, signal }) {
-      let told: (() => void) | undefined
-      const subscription = connection.subscribe(subjects.result(agent, key), { callback: guarded(() => told?.(), log) })
-      const deadline = Date.now() + deadlineMs
+      let wake: () => void = () => {}
+      const look = () => wake()
+      let isOver = signal?.aborted ?? false
+      const late = Promise.withResolvers<undefined>()
+      let lastLook: NodeJS.Timeout | undefined
+      const end = () => {
+        isOver = true
+        wake()
+        lastLook ??= setTimeout(() => late.resolve(undefined), LAST_LOOK_MS).unref()
+      }
+      const deadline = setTimeout(end, Math.min(deadlineMs, TIMER_MS_MAX)).unref()
+      signal?.addEventListener('abort', end)
+      if (isOver) end()
+      waiting.add(look)
+      const subscription = connection.subscribe(subjects.result(agent, key), { callback: guarded(look, log) })
       try {
-        for (;;) {
-          // The subscription is only a hint: a message that came before it, or was lost with a connection, is found by reading.
+        for (let pollMs: number = POLL_MS.first; ; pollMs = Math.min(POLL_MS.max, pollMs * 2)) {
+          // The subscription is only a hint: a message that came before it, or was lost with a connection, is found by looking.
           const news = new Promise<void>((resolve) => {
-            told = resolve
-            setTimeout(resolve, Math.min(POLL_MS, Math.max(0, deadline - Date.now()))).unref()
-            signal?.addEventListener('abort', () => resolve(), { once: true })
+            wake = resolve
           })
-          const text = await get(agent, key)
-          if (text !== undefined || signal?.aborted || Date.now() >= deadline) return text
+          const wasOver = isOver
+          const text = await Promise.race([get(agent, key).catch(unlessAway), late.promise])
+          if (text !== undefined || wasOver) return text
+          const poll = setTimeout(look, pollMs).unref()
           await news
+          clearTimeout(poll)
         }
       } finally {
+        clearTimeout(deadline)
+        clearTimeout(lastLook)
+        signal?.removeEventListener('abort', end)
+        waiting.delete(look)
         subscription.unsubscribe()
       }
     },
+  }
+
+  function unlessAway(error: unknown): undefined {
+    if (error instanceof KaosError && error.code === 'read_failed' && !connection.isClosed()) return undefined
+    throw error
   }
 }
 

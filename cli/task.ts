@@ -154,8 +154,13 @@ function checkId(id: string): string {
 
 /** The task that has begun under this id, if one has. Throws `key_conflict` when it is another one than `start` means. */
 export async function beginningWith(bus: NatsBus, address: TaskAddress, start: StartBody) {
+  return beginningAs(bus, address, startHash(start))
+}
+
+/** As `beginningWith`, by the hash of what the task was to begin with. */
+export async function beginningAs(bus: NatsBus, address: TaskAddress, hash: string) {
   const begun = await beginningOf(bus, address)
-  if (!begun || begun.startHash === startHash(start)) return begun
+  if (!begun || begun.startHash === hash) return begun
   throw new KaosError('key_conflict', `task "${address.task}" was begun with another input, so this one was not taken`)
 }
 

@@ -8,6 +8,7 @@ import { agentCard } from './card.ts'
 import { type Answer, Chat } from './chat/chat.ts'
 import { EventStream } from './chat/event-stream.ts'
 import { readChatRequest } from './chat/request.ts'
+import { Room } from './chat/room.ts'
 import type { Door } from './door.ts'
 import { HTTP_LIMITS } from './limits.ts'
 import { badRequest, HttpProblem, type Told, tell } from './problem.ts'
@@ -28,6 +29,10 @@ export interface GatewayOptions {
   readonly waitMs?: number | undefined
   /** Default `HTTP_LIMITS.requestsMax`. */
   readonly requestsMax?: number | undefined
+  /** Default `HTTP_LIMITS.takeMs`. */
+  readonly takeMs?: number | undefined
+  /** Default `HTTP_LIMITS.largeBodiesBytesMax`. */
+  readonly largeBodiesBytesMax?: number | undefined
 }
 
 /** What stands behind the door once there is a bus. */
@@ -43,15 +48,19 @@ export class Gateway {
   private readonly options: GatewayOptions
   private readonly shutting = new AbortController()
   private readonly underWay = new Set<Promise<void>>()
+  private readonly room: Room
   private behind: { readonly chat: Chat; readonly door: Door; readonly agents: Agents } | undefined
   private isDraining = false
 
   constructor(options: GatewayOptions) {
     this.options = options
+    this.room = new Room(options.largeBodiesBytesMax)
     const { app } = this
     app.use(async (c, next) => {
       this.checkHost(c)
       await next()
+      // Whoever keeps this connection would ask here again, and never reach a process that takes requests.
+      if (this.isDraining) c.env.outgoing.setHeader('connection', 'close')
     })
     route(app, 'GET', ['/health'], (c) => this.health(c))
     route(app, 'GET', ['/ready'], (c) => this.ready(c))
@@ -107,24 +116,32 @@ export class Gateway {
   }
 
   private async chat(c: Context<Env>): Promise<Response> {
-    const { waitMs = HTTP_LIMITS.waitMs, requestsMax = HTTP_LIMITS.requestsMax } = this.options
+    const { waitMs = HTTP_LIMITS.waitMs, requestsMax = HTTP_LIMITS.requestsMax, takeMs = HTTP_LIMITS.takeMs } = this.options
     const deadline = performance.now() + waitMs
     const { chat, agents } = this.opened()
     if (this.isDraining) throw new KaosError('not_ready', 'this process is about to end and takes no new request')
     if (this.underWay.size >= requestsMax) throw new KaosError('queue_full', `${requestsMax} requests are waiting already`)
     const finished = Promise.withResolvers<void>()
     this.underWay.add(finished.promise)
-    const end = () => {
+    const place = this.room.enter()
+    const { incoming, outgoing } = c.env
+    outgoing.once('close', () => {
       this.underWay.delete(finished.promise)
       finished.resolve()
-    }
-    c.env.outgoing.once('close', end)
+    })
     const path = c.req.param('agent')
     const named = path === undefined ? undefined : agents.named(path)
-    const request = await readChatRequest(c.env.incoming, (name) => c.req.header(name))
-    const agent = named ?? agents.asked(request.model)
-    const answer = await chat.answer({ agent, request, deadline, gone: c.req.raw.signal, shutting: this.shutting.signal })
-    return respond(answer)
+    try {
+      const request = await readChatRequest(incoming, (name) => c.req.header(name), place)
+      const agent = named ?? agents.asked(request.model)
+      const gone = c.req.raw.signal
+      const answer = await chat.answer({ agent, request, place, deadline, gone, shutting: this.shutting.signal })
+      outgoing.setTimeout(takeMs, () => outgoing.destroy())
+      return respond(answer)
+    } catch (error) {
+      place.leave()
+      throw error
+    }
   }
 
   private models(c: Context<Env>): Response {
@@ -161,8 +178,8 @@ export class Gateway {
   private checkHost(c: Context<Env>): void {
     if (!this.options.isLoopback) return
     const { hostname } = new URL(c.req.url)
-    if (hostname === 'localhost' || hostname === '[::1]' || hostname === '127.0.0.1') return
-    throw new HttpProblem(403, 'forbidden_host', 'this address answers to the names localhost, 127.0.0.1 and [::1] alone')
+    if (hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname)) return
+    throw new HttpProblem(403, 'forbidden_host', 'this address answers to the name localhost and its numbers alone')
   }
 }
 

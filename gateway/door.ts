@@ -12,6 +12,14 @@ export interface Ticket {
   readonly traceId: string
 }
 
+/** A ticket of a task that may be in the mail. */
+export interface Posted extends Ticket {
+  /** What `begun` compares; absent where nobody else can know the id. */
+  readonly hash?: string | undefined
+  /** It is known that the task is this one; else another body may come first under the id. */
+  readonly isOwn: boolean
+}
+
 /** The body of a door message. */
 export interface TaskBody {
   readonly input: string
@@ -47,8 +55,10 @@ export interface Door {
   watch(ticket: Ticket, onEvent: (event: ProgressEvent) => void): () => void
   /** Resolves when the task is stored; sending twice is harmless. Throws `door_full`, `unknown_agent`, `publish_timeout`, `payload_too_large`. */
   send(ticket: Ticket, body: TaskBody, carrier: Carrier): Promise<void>
-  /** Throws `key_conflict` when the task has begun and with another body. */
-  proveSame(ticket: Ticket, body: TaskBody): Promise<void>
+  /** Of a body, so that it need not be kept. */
+  hashOf(body: TaskBody): string
+  /** The trace of the task, once it has begun. Throws `key_conflict` when it was with a body of another hash. */
+  begun(ticket: Ticket, hash: string): Promise<string | undefined>
   /** Undefined after the deadline, or when aborted. Throws `read_failed`. */
   wait(ticket: Ticket, options: { readonly deadlineMs: number; readonly signal: AbortSignal }): Promise<TaskEnd | undefined>
   /** As it is announced now. */

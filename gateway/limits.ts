@@ -2,6 +2,7 @@
 import { MESSAGE_LIMITS } from '../bus/wire/limits.ts'
 
 const SECOND_MS = 1_000
+const MiB = 1_048_576
 
 export const HTTP_LIMITS = {
   /** Chat requests that wait at once; each is a subscription and a timer here. */
@@ -10,6 +11,10 @@ export const HTTP_LIMITS = {
   connectionsMax: 4_096,
   /** What an agent can keep of one task. */
   bodyBytesMax: MESSAGE_LIMITS.journalBodyBytesMax,
+  /** A body up to here always has room; what is larger goes another way to the agent too. */
+  smallBodyBytesMax: MESSAGE_LIMITS.doorBytesMax,
+  /** All larger bodies that are read or sent on at one time: each takes some times its length in memory, and a pod has 512 MiB. */
+  largeBodiesBytesMax: 32 * MiB,
   headerBytesMax: 16_384,
   /** All headers of a request. */
   headersMs: 5 * SECOND_MS,
@@ -21,6 +26,8 @@ export const HTTP_LIMITS = {
   waitMs: 300 * SECOND_MS,
   /** A stream that says nothing for so long sends a comment, or proxies take it for dead. */
   quietMs: 15 * SECOND_MS,
+  /** A reader that takes nothing of its answer for so long is cut off. */
+  takeMs: 60 * SECOND_MS,
   /** How long requests that wait may take to be answered when the process ends. */
   shutMs: 2 * SECOND_MS,
   messagesMax: 2_000,

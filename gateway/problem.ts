@@ -121,10 +121,15 @@ export function tell(error: unknown, { ticket, isSent = false, isKeyed = false }
         type,
         param: param ?? null,
         code,
-        ...(ticket && isStored && { task: ticket.task, trace: ticket.traceId, idempotency_key: ticket.id }),
+        ...(ticket && isStored && { task: ticket.task, trace: traceOf(error) ?? ticket.traceId, idempotency_key: ticket.id }),
       },
     },
   }
+}
+
+/** A task that was begun before has a trace of its own. */
+export function traceOf(error: unknown): string | undefined {
+  return error instanceof TaskProblem ? error.end.trace : undefined
 }
 
 interface Description {

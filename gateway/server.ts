@@ -2,10 +2,11 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { type AddressInfo, isIP } from 'node:net'
-import { getRequestListener } from '@hono/node-server'
+import { getRequestListener, RequestError } from '@hono/node-server'
 import { KaosError } from '../bus/wire/errors.ts'
 import type { Gateway } from './app.ts'
 import { HTTP_LIMITS } from './limits.ts'
+import { badRequest, tell } from './problem.ts'
 
 export interface GatewayServer {
   /** Without a path. */
@@ -20,7 +21,10 @@ export async function listen(
   { host, port }: { readonly host: string; readonly port: number },
 ): Promise<GatewayServer> {
   // The adapter would put its own Request and Response in the place of Node's, for the whole process.
-  const listener = getRequestListener(gateway.app.fetch, { overrideGlobalObjects: false })
+  const listener = getRequestListener(gateway.app.fetch, {
+    overrideGlobalObjects: false,
+    errorHandler: (error) => refusal(error),
+  })
   const server = createServer(
     {
       headersTimeout: HTTP_LIMITS.headersMs,
@@ -45,6 +49,14 @@ export async function listen(
       server.closeAllConnections()
     },
   }
+}
+
+/** Of what cannot even be given to a route. */
+function refusal(error: unknown): Response {
+  const { status, headers, body } = tell(
+    error instanceof RequestError ? badRequest('the path or the header Host of the request cannot be read') : error,
+  )
+  return new Response(JSON.stringify(body), { status, headers: { ...headers, 'content-type': 'application/json' } })
 }
 
 /** Whether nobody but this machine can connect. */

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { type AddressInfo, isIP } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { BusState } from '../../bus/contracts.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import { type ListenAddress, parseListenAddress } from './address.ts'
@@ -14,6 +15,9 @@ const HEALTH_LIMITS = {
   headerBytesMax: 8_192,
 } as const
 
+/** The first pulls of a process are answered within a tenth of a second, where their streams are there. */
+const READY_LIMITS = { waitMs: 3_000, lookMs: 10 } as const
+
 /** Where a host serves in a pod, where the kubelet comes from outside. */
 const POD_ADDRESS = { host: '0.0.0.0', port: 8_000 } as const
 
@@ -22,6 +26,8 @@ export interface Health {
   readonly url: string
   /** All consumers are open: from now on this process can become ready. */
   watch(bus: { state(): BusState }): void
+  /** Resolves when this process is ready, and after 3 s if it is not: its streams may be made later. To be called after `watch`. */
+  untilReady(): Promise<void>
   /** Never ready again; alive until `stop`. */
   drain(): void
   /** Open connections are cut, so that nobody who asks keeps this process. */
@@ -29,21 +35,26 @@ export interface Health {
 }
 
 /** What is known of this process, for whoever serves it. */
-export interface Probe extends Pick<Health, 'watch' | 'drain'> {
+export interface Probe extends Pick<Health, 'watch' | 'untilReady' | 'drain'> {
   readiness(): Readiness
 }
 
 export function createProbe(): Probe {
   let bus: { state(): BusState } | undefined
   let isDraining = false
+  const readinessNow = () => readiness(bus?.state(), isDraining)
   return {
     watch(watched) {
       bus = watched
     },
+    async untilReady() {
+      const deadline = performance.now() + READY_LIMITS.waitMs
+      while (!readinessNow().ready && performance.now() < deadline) await delay(READY_LIMITS.lookMs)
+    },
     drain() {
       isDraining = true
     },
-    readiness: () => readiness(bus?.state(), isDraining),
+    readiness: readinessNow,
   }
 }
 
@@ -59,7 +70,7 @@ export function defaultHealthAddress(env: NodeJS.ProcessEnv): ListenAddress | un
 
 /** Throws `port_taken` when the address cannot be listened on. */
 export async function serveHealth({ host, port }: ListenAddress): Promise<Health> {
-  const { watch, drain, readiness } = createProbe()
+  const { watch, untilReady, drain, readiness } = createProbe()
   const server = createServer(
     {
       headersTimeout: HEALTH_LIMITS.requestMs,
@@ -82,6 +93,7 @@ export async function serveHealth({ host, port }: ListenAddress): Promise<Health
   return {
     url: `http://${shown}:${(server.address() as AddressInfo).port}`,
     watch,
+    untilReady,
     drain,
     async stop() {
       server.close()

@@ -43,6 +43,7 @@ function bothOf(http: HttpDoor, own: Health): Health {
     watch(bus) {
       for (const health of [http, own]) health.watch(bus)
     },
+    untilReady: () => own.untilReady(),
     drain() {
       for (const health of [http, own]) health.drain()
     },

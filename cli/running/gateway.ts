@@ -1,5 +1,6 @@
 /** The HTTP door of this process: where it listens, the health that it takes over, and the bus behind it. */
 import { readFileSync } from 'node:fs'
+import { startHash } from '../../actors/actor.ts'
 import { guarded } from '../../bus/connection.ts'
 import type { NatsBus } from '../../bus/open.ts'
 import { keyOf, rootTaskId } from '../../bus/wire/ids.ts'
@@ -14,7 +15,7 @@ import { sendTrace } from '../client/send-trace.ts'
 import { newId, sendTask } from '../client/sending.ts'
 import type { ListenAddress } from '../process/address.ts'
 import { createProbe, type Health } from '../process/health.ts'
-import { beginningWith } from '../task.ts'
+import { beginningAs } from '../task.ts'
 
 /** Health, and once it is open a door to agents. */
 export interface HttpDoor extends Health {
@@ -29,7 +30,7 @@ const { version } = JSON.parse(readFileSync(new URL('../../package.json', import
 /** Throws `port_taken` when the address cannot be listened on. */
 export async function serveHttp(
   address: ListenAddress,
-  { log, ...limits }: Pick<GatewayOptions, 'log' | 'waitMs' | 'requestsMax'>,
+  { log, ...limits }: Pick<GatewayOptions, 'log' | 'waitMs' | 'requestsMax' | 'takeMs' | 'largeBodiesBytesMax'>,
 ): Promise<HttpDoor> {
   const probe = createProbe()
   const gateway = new Gateway({ log, version, readiness: probe.readiness, isLoopback: isLoopback(address.host), ...limits })
@@ -37,6 +38,7 @@ export async function serveHttp(
   return {
     url: server.url,
     watch: probe.watch,
+    untilReady: probe.untilReady,
     drain() {
       probe.drain()
       gateway.drain()
@@ -63,9 +65,10 @@ function doorOf(bus: NatsBus, log: Logger): Door {
     async send({ agent, id }, body, carrier) {
       await sendTask(bus, agent, JSON.stringify(body), { id, env: variables(carrier) })
     },
-    async proveSame({ agent, id, task }, body: TaskBody) {
-      const address = { agent, key: keyOf(namespace, agent, id), task }
-      await beginningWith(bus, address, parseDoorBody(JSON.stringify(body)))
+    hashOf: (body: TaskBody) => startHash(parseDoorBody(JSON.stringify(body))),
+    async begun({ agent, id, task }, hash) {
+      const begun = await beginningAs(bus, { agent, key: keyOf(namespace, agent, id), task }, hash)
+      return begun?.traceId
     },
     async wait({ agent, id }, { deadlineMs, signal }) {
       const text = await bus.results.wait(agent, keyOf(namespace, agent, id), { deadlineMs, signal })

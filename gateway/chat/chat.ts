@@ -5,19 +5,22 @@
 import { KaosError } from '../../bus/wire/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { DoorAgent } from '../agents.ts'
-import type { Door, ProgressEvent, TaskBody, TaskEnd, Ticket } from '../door.ts'
-import { TaskProblem, type Told, tell } from '../problem.ts'
+import type { Door, Posted, ProgressEvent, TaskBody, TaskEnd, Ticket } from '../door.ts'
+import { TaskProblem, type Told, tell, traceOf } from '../problem.ts'
 import { chunksOf, completion, headOf, outputText, piecesOf } from './completion.ts'
-import { taskText } from './conversation.ts'
 import { EventStream } from './event-stream.ts'
 import { LiveText } from './live-text.ts'
+import { OwnEvents } from './own-events.ts'
 import { ProgressRecords } from './progress.ts'
 import type { ChatRequest } from './request.ts'
+import type { Place } from './room.ts'
 
 /** One chat request at the door. */
 export interface Visit {
   readonly agent: DoorAgent
   readonly request: ChatRequest
+  /** Of the request's body; left as soon as the task is in the mail. */
+  readonly place: Pick<Place, 'leave'>
   /** `performance.now()` at which it is answered at the latest. */
   readonly deadline: number
   /** Aborts when the caller is gone. */
@@ -46,75 +49,104 @@ export class Chat {
     const { agent, request } = visit
     const { id, carrier, session } = request
     const ticket = this.door.open(agent.name, { id, carrier })
-    const headers = headersOf(ticket, session)
-    let isSent = false
     try {
-      const body: TaskBody = { input: taskText(request.messages), ...(session !== undefined && { session }) }
-      isSent = true
-      if (request.isStreamed) return await this.stream(visit, ticket, body, headers)
-      await this.send(visit, ticket, body)
-      const end = await this.end(visit, ticket, body)
+      if (request.isStreamed) return await this.stream(visit, ticket)
+      const end = await this.end(visit, await this.post(visit, ticket))
       const answer = completion(headOf(ticket, request.model, Date.now()), outputText(end.output), end.usage)
-      return { status: 200, headers: { ...headers, 'kaos-trace': end.trace }, body: answer }
+      return { status: 200, headers: headersOf(ticket, end.trace, session), body: answer }
     } catch (error) {
-      const told = this.told(error, visit, ticket, isSent)
-      return { ...told, headers: { ...headers, ...told.headers } }
+      const told = this.told(error, visit, ticket)
+      return { ...told, headers: { ...headersOf(ticket, traceOf(error) ?? ticket.traceId, session), ...told.headers } }
     }
   }
 
   /** Streams once the task is in the mail; rejects before that, so that an error has a status of its own. */
-  private async stream(visit: Visit, ticket: Ticket, body: TaskBody, headers: Readonly<Record<string, string>>): Promise<Answer> {
+  private async stream(visit: Visit, ticket: Ticket): Promise<Answer> {
     const events = new EventStream()
     const watching = new Watching(events, visit, ticket)
-    const unwatch = this.door.watch(ticket, (event) => watching.take(event))
+    const posting = Promise.withResolvers<Posted>()
+    const own = new OwnEvents(ticket.task, {
+      pass: (event) => watching.take(event),
+      prove: async () => this.isOwn(await posting.promise),
+    })
+    const watch = (watched: Ticket) => this.door.watch(watched, (event) => own.take(event))
+    let unwatch = watch(ticket)
+    let posted: Posted
     try {
-      await this.send(visit, ticket, body)
-      // A task that was begun by another body is refused before a word of its answer.
-      if (visit.request.id !== undefined) await this.door.proveSame(ticket, body)
+      posted = await this.post(visit, ticket)
+      posting.resolve(posted)
+      if (posted.isOwn) own.open()
     } catch (error) {
       unwatch()
       events.close()
       throw error
     }
+    if (posted.traceId !== ticket.traceId) {
+      unwatch()
+      unwatch = watch(posted)
+    }
     watching.begin()
     const gone = AbortSignal.any([visit.gone, events.left])
-    void this.end({ ...visit, gone }, ticket, body)
+    void this.end({ ...visit, gone }, posted)
       .then((end) => watching.finish(end))
       .catch((error: unknown) => {
-        if (!gone.aborted) events.send(this.told(error, visit, ticket, true).body)
+        if (!gone.aborted) events.send(this.told(error, visit, posted).body)
       })
       .finally(() => {
         unwatch()
         events.close()
       })
-    return { status: 200, headers, body: events }
+    return { status: 200, headers: headersOf(ticket, posted.traceId, visit.request.session), body: events }
   }
 
-  /** Stops waiting for a broker that does not answer when the request's time is over. */
-  private async send({ request, deadline, gone, shutting }: Visit, ticket: Ticket, body: TaskBody): Promise<void> {
-    const signal = AbortSignal.any([gone, shutting, AbortSignal.timeout(leftMs(deadline))])
+  /**
+   * Puts the task into the mail, and lets go of its text. One that was begun with another body is refused before a word of its answer. Stops
+   * waiting for a broker that does not answer when the request's time is over.
+   */
+  private async post(visit: Visit, ticket: Ticket): Promise<Posted> {
+    const { request, deadline, gone, shutting, place } = visit
     const { promise: late, reject } = Promise.withResolvers<never>()
     const give = () => reject(unfinished(ticket, shutting))
-    if (signal.aborted) give()
-    else signal.addEventListener('abort', give, { once: true })
-    const sending = this.door.send(ticket, body, request.carrier)
-    sending.catch(() => undefined) // nobody may be left to hear of it
-    await Promise.race([sending, late])
+    const timer = setTimeout(give, leftMs(deadline))
+    const leaving = AbortSignal.any([gone, shutting])
+    leaving.addEventListener('abort', give)
+    if (leaving.aborted) give()
+    const posting = this.send(request, ticket)
+    void posting.catch(() => undefined).finally(() => place.leave()) // nobody may be left to hear of an error
+    try {
+      return await Promise.race([posting, late])
+    } finally {
+      clearTimeout(timer)
+      leaving.removeEventListener('abort', give)
+    }
+  }
+
+  private async send({ takeText, session, id, carrier }: ChatRequest, ticket: Ticket): Promise<Posted> {
+    const body: TaskBody = { input: takeText(), ...(session !== undefined && { session }) }
+    const hash = id === undefined ? undefined : this.door.hashOf(body)
+    await this.door.send(ticket, body, carrier)
+    const traceId = hash === undefined ? undefined : await this.door.begun(ticket, hash)
+    return { ...ticket, hash, isOwn: hash === undefined || traceId !== undefined, ...(traceId !== undefined && { traceId }) }
+  }
+
+  /** Another body may have come first under the same key. */
+  private async isOwn(posted: Posted): Promise<boolean> {
+    return posted.isOwn || posted.hash === undefined || (await this.door.begun(posted, posted.hash)) !== undefined
   }
 
   /** Rejects with TaskProblem, `result_timeout`, `not_ready`, `key_conflict`, `read_failed`. */
-  private async end({ request, deadline, gone, shutting }: Visit, ticket: Ticket, body: TaskBody) {
+  private async end({ deadline, gone, shutting }: Visit, posted: Posted) {
     const signal = AbortSignal.any([gone, shutting])
-    const end = await this.door.wait(ticket, { deadlineMs: leftMs(deadline), signal })
-    if (!end) throw unfinished(ticket, shutting)
+    const end = await this.door.wait(posted, { deadlineMs: leftMs(deadline), signal })
+    if (!end) throw unfinished(posted, shutting)
     // What was rejected never began.
-    if (request.id !== undefined && end.state !== 'rejected') await this.door.proveSame(ticket, body)
+    if (posted.hash !== undefined && !posted.isOwn && end.state !== 'rejected') await this.door.begun(posted, posted.hash)
     if (end.state !== 'completed') throw new TaskProblem(end)
     return end
   }
 
-  private told(error: unknown, { request }: Visit, ticket: Ticket, isSent: boolean): Told {
-    const told = tell(error, { ticket, isSent, isKeyed: request.id !== undefined })
+  private told(error: unknown, { request }: Visit, ticket: Ticket): Told {
+    const told = tell(error, { ticket, isSent: true, isKeyed: request.id !== undefined })
     if (told.body.error.code === 'internal')
       this.log.error({ err: error, task: ticket.task }, 'a chat request could not be answered')
     return told
@@ -173,10 +205,10 @@ function leftMs(deadline: number): number {
   return Math.max(0, Math.ceil(deadline - performance.now()))
 }
 
-function headersOf({ task, traceId, id }: Ticket, session: string | undefined): Record<string, string> {
+function headersOf({ task, id }: Ticket, trace: string, session: string | undefined): Record<string, string> {
   return {
     'kaos-task': task,
-    'kaos-trace': traceId,
+    'kaos-trace': trace,
     'idempotency-key': id,
     ...(session !== undefined && isHeaderText(session) && { 'x-session-id': session }),
   }

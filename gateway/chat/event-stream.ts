@@ -35,9 +35,9 @@ export class EventStream {
     return (this.controller.desiredSize ?? 0) <= 0
   }
 
-  /** One line per event, whatever is in it: JSON has no line breaks. */
+  /** One line per event, whatever is in it. */
   send(event: object | '[DONE]'): void {
-    this.write(`data: ${typeof event === 'string' ? event : JSON.stringify(event)}\n\n`)
+    this.write(`data: ${typeof event === 'string' ? event : oneLine(event)}\n\n`)
     this.timer.refresh()
   }
 
@@ -54,4 +54,12 @@ export class EventStream {
   private write(text: string): void {
     if (this.isOpen) this.controller.enqueue(encoder.encode(text))
   }
+}
+
+/** JSON escapes the line breaks of the format; these are line breaks to readers that split text as Python does (httpx, requests). */
+function oneLine(event: object): string {
+  return JSON.stringify(event).replaceAll(
+    /[\u0085\u2028\u2029]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 }

@@ -7,18 +7,13 @@ import { MESSAGE_LIMITS } from '../../bus/wire/limits.ts'
 import type { Carrier } from '../door.ts'
 import { HTTP_LIMITS } from '../limits.ts'
 import { badRequest, HttpProblem } from '../problem.ts'
+import { chatMessage, taskText } from './conversation.ts'
+import type { Place } from './room.ts'
 
 const name = z.string().min(1).max(HTTP_LIMITS.nameCharsMax)
-const part = z.looseObject({ type: z.string(), text: z.string().optional(), refusal: z.string().optional() })
-const call = z.looseObject({ function: z.looseObject({ name: z.string(), arguments: z.string() }) })
-const message = z.looseObject({
-  role: z.string().min(1).max(40),
-  content: z.union([z.string(), z.array(part)]).nullish(),
-  tool_calls: z.array(call).nullish(),
-})
 /** Fields that are not here say how a model is asked, which is the agent's affair. */
 const shape = z.looseObject({
-  messages: z.array(message).min(1).max(HTTP_LIMITS.messagesMax),
+  messages: z.array(chatMessage).min(1).max(HTTP_LIMITS.messagesMax),
   model: name.nullish(),
   stream: z.boolean().nullish(),
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
@@ -26,10 +21,9 @@ const shape = z.looseObject({
   session_id: name.nullish(),
 })
 
-export type ChatMessage = Readonly<z.infer<typeof message>>
-
 export interface ChatRequest {
-  readonly messages: readonly ChatMessage[]
+  /** The messages as the text of one task; handed out once, so that nobody keeps it for as long as the task takes. */
+  readonly takeText: () => string
   readonly model: string | undefined
   readonly isStreamed: boolean
   readonly includesUsage: boolean
@@ -40,21 +34,26 @@ export interface ChatRequest {
 }
 
 /**
- * Throws HttpProblem or `payload_too_large`.
+ * Throws HttpProblem, `payload_too_large` or `queue_full`.
  *
  * @param header Of the request, by its name in lower case.
  */
 export async function readChatRequest(
   incoming: IncomingMessage,
   header: (name: string) => string | undefined,
+  place: Pick<Place, 'grow'>,
 ): Promise<ChatRequest> {
   checkSender(header)
   const id = visibleHeader(header, 'idempotency-key')
   const sessionHeader = visibleHeader(header, 'x-session-id')
-  const body = parse(await readBody(incoming))
-  const { messages, model, stream, stream_options: options, session_id: session } = body
+  const { messages, model, stream, stream_options: options, session_id: session } = parse(await readBody(incoming, place))
+  let text = taskText(messages)
   return {
-    messages,
+    takeText() {
+      const taken = text
+      text = ''
+      return taken
+    },
     model: model ?? undefined,
     isStreamed: stream ?? false,
     includesUsage: options?.include_usage ?? false,
@@ -69,6 +68,11 @@ export async function readChatRequest(
  * no origin; what a browser may send as JSON it has asked for.
  */
 function checkSender(header: (name: string) => string | undefined): void {
+  const encoding = header('content-encoding')
+  if (encoding !== undefined && encoding !== 'identity')
+    throw new HttpProblem(415, 'bad_message', 'a body is read as it is: without a content encoding', {
+      headers: { 'accept-encoding': 'identity' },
+    })
   const isJson = /^application\/json\s*(;|$)/i.test(header('content-type') ?? '')
   if (header('origin') === undefined || isJson) return
   throw new HttpProblem(415, 'bad_message', 'a browser has to send the content type application/json')
@@ -80,7 +84,7 @@ function visibleHeader(header: (name: string) => string | undefined, name: strin
   throw badRequest(`the header ${name} takes 1 to ${HTTP_LIMITS.nameCharsMax} visible ASCII characters`, name)
 }
 
-async function readBody(incoming: IncomingMessage): Promise<string> {
+async function readBody(incoming: IncomingMessage, place: Pick<Place, 'grow'>): Promise<string> {
   const chunks: Buffer[] = []
   let bytes = 0
   const tooLarge = () => new KaosError('payload_too_large', `the body of a request may have ${HTTP_LIMITS.bodyBytesMax} bytes`)
@@ -94,6 +98,7 @@ async function readBody(incoming: IncomingMessage): Promise<string> {
     if (done) break
     bytes += (value as Buffer).length
     if (bytes > HTTP_LIMITS.bodyBytesMax) throw tooLarge()
+    place.grow(bytes)
     chunks.push(value as Buffer)
   }
   try {

@@ -15,7 +15,6 @@ import { silentLog } from '../../telemetry/log.ts'
 import { MANIFEST, says } from '../gateway/stand.ts'
 import { startTestBroker, type TestBroker } from '../support/broker.ts'
 import { Folder, SAMPLE, type Started } from '../support/cli.ts'
-import { until } from '../support/memory-system.ts'
 
 const MESSAGES = says('hello')
 const urlOf = ({ output }: Started) => /HTTP {4}(http:\S+)\/v1 /.exec(output)![1]!
@@ -52,13 +51,13 @@ describe('kaos up --http', () => {
     const up = await folder.start(['up', '-f', SAMPLE, '--port', '0', '--http', '0', '--offline'], 'Ctrl-C ends it')
     const url = urlOf(up)
 
+    const ready = await fetch(`${url}/ready`)
     const answer = await clientOf(url).chat.completions.create({ model: 'analyst', messages: says('what is 6 * 7?') })
-    const ready = await until(async () => (await fetch(`${url}/ready`)).ok || undefined, '/ready to be 200')
     const code = await up.end('SIGTERM')
 
     expect(answer.choices[0]!.message.content).toContain('42')
     expect(new URL(url).hostname).toBe('127.0.0.1')
-    expect(ready).toBe(true)
+    expect(ready.status).toBe(200)
     expect(up.output).toContain(`health  ${url}/health and /ready`)
     expect(code).toBe(0)
     expect(up.output).not.toContain('what is 6 * 7?')
@@ -123,8 +122,10 @@ describe('a pod with one agent', () => {
     await follow({ reply: { text: 'told' } })
     const url = urlOf(await startPod())
 
+    const ready = await fetch(`${url}/ready`)
     const card = await (await fetch(`${url}/.well-known/agent-card.json`)).json()
 
+    expect(ready.status).toBe(200)
     expect(await ask(url, false)).toBe('told')
     expect(card).toMatchObject({ name: 'teller', url })
     expect(await (await fetch(`${url}/health`)).json()).toMatchObject({ alive: true, name: 'teller' })

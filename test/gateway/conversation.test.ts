@@ -50,6 +50,17 @@ describe('the messages of a request', () => {
     )
   })
 
+  it('say who spoke last where it was not the user, and what was called, be it no function', () => {
+    const text = taskText([
+      user('What time is it?'),
+      { role: 'assistant', content: null, tool_calls: [{ custom: { name: 'clock', input: 'now' } }] },
+      { role: 'tool', content: '12:00' },
+    ])
+
+    expect(text).toContain('Assistant: (calls clock with now)')
+    expect(text).toMatch(/What is said now:\n\nTool: 12:00$/)
+  })
+
   it('are refused where they hold no text', () => {
     expect(() => taskText([user('  '), { role: 'system', content: 'Be brief.' }])).toThrow(
       expect.objectContaining({ status: 400, param: 'messages' }),

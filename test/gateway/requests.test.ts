@@ -1,10 +1,9 @@
 /** What the HTTP door takes and refuses, byte by byte, and what becomes of work whose caller has left. */
 import { once } from 'node:events'
-import { request as httpRequest } from 'node:http'
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { HTTP_LIMITS } from '../../gateway/limits.ts'
-import { until } from '../support/memory-system.ts'
 import { eventsOf, NASTY, type Stand, says, startStand } from './stand.ts'
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736'
@@ -12,7 +11,12 @@ const messages = says('hello')
 
 let stand: Stand
 beforeAll(async () => {
-  stand = await startStand([{ when: { text: 'nasty' }, reply: { text: NASTY } }, { reply: { text: 'told' } }])
+  const refusal = { kind: 'status', status: 400, body: { error: { message: 'no such model' } } } as const
+  stand = await startStand([
+    { when: { text: 'nasty' }, reply: { text: NASTY } },
+    { when: { text: 'no model' }, reply: { fault: refusal } },
+    { reply: { text: 'told' } },
+  ])
 })
 afterAll(() => stand[Symbol.asyncDispose]())
 
@@ -20,6 +24,8 @@ async function errorOf(response: Response) {
   const { error } = (await response.json()) as { error: Record<string, unknown> }
   return { status: response.status, ...error }
 }
+
+const answered = (request: ClientRequest) => once(request, 'response') as Promise<[IncomingMessage]>
 
 describe('a request', () => {
   it.each([
@@ -68,12 +74,31 @@ describe('a request', () => {
   })
 
   it('is refused under a name that is not of this machine', async () => {
-    const asked = httpRequest(`${stand.url}/v1/models`, { headers: { host: 'rebound.example' } }).end()
-
-    const [response] = (await once(asked, 'response')) as [{ statusCode: number; resume(): void }]
+    const [response] = await answered(httpRequest(`${stand.url}/v1/models`, { headers: { host: 'rebound.example' } }).end())
     response.resume()
 
     expect(response.statusCode).toBe(403)
+  })
+
+  it('may call this machine by any of its own numbers', async () => {
+    const [response] = await answered(httpRequest(`${stand.url}/health`, { headers: { host: '127.0.0.2:80' } }).end())
+
+    expect(response.statusCode).toBe(200)
+  })
+
+  it('is refused in the same form when not even its address can be read', async () => {
+    const [response] = await answered(httpRequest(`${stand.url}/health`, { headers: { host: 'no host/at all' } }).end())
+
+    expect(response.statusCode).toBe(400)
+    expect(JSON.parse((await response.toArray()).join(''))).toMatchObject({ error: { code: 'bad_message', param: null } })
+  })
+
+  it('is refused when it is compressed, and told so', async () => {
+    const headers = { 'content-encoding': 'gzip' }
+
+    const response = await stand.post({ model: 'teller', messages }, { headers })
+
+    expect(await errorOf(response)).toMatchObject({ status: 415, message: expect.stringContaining('content encoding') })
   })
 
   it('is told which routes and methods there are', async () => {
@@ -179,6 +204,32 @@ describe('a task', () => {
     expect(stand.model.requests.at(-1)!.headers.tracestate).toBe('a=b')
   })
 
+  it.each([false, true])('keeps the trace in which it was begun, whoever asks again, streamed: %s', async (stream) => {
+    const headersOf = (trace: string) => ({
+      'idempotency-key': `traced-${stream}`,
+      traceparent: `00-${trace.repeat(32)}-00f067aa0ba902b7-01`,
+    })
+    await (await stand.post({ model: 'teller', messages }, { headers: headersOf('a') })).text()
+
+    const again = await stand.post({ model: 'teller', messages, stream }, { headers: headersOf('b') })
+    await again.text()
+
+    expect(again.headers.get('kaos-trace')).toBe('a'.repeat(32))
+  })
+
+  it('that failed is told with the trace in which it was begun', async () => {
+    const headersOf = (trace: string) => ({
+      'idempotency-key': 'failed',
+      traceparent: `00-${trace.repeat(32)}-00f067aa0ba902b7-01`,
+    })
+    await (await stand.post({ model: 'teller', messages: says('no model') }, { headers: headersOf('a') })).text()
+
+    const again = await stand.post({ model: 'teller', messages: says('no model') }, { headers: headersOf('b') })
+
+    expect(again.headers.get('kaos-trace')).toBe('a'.repeat(32))
+    expect(await errorOf(again)).toMatchObject({ code: 'model_failed', trace: 'a'.repeat(32) })
+  })
+
   it('begins a trace of its own where the header is none', async () => {
     const response = await stand.post({ model: 'teller', messages }, { headers: { traceparent: 'nonsense' } })
 
@@ -208,7 +259,9 @@ describe('a task', () => {
     const raw = await response.text()
 
     expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8')
-    expect(raw.split('\n').filter((line) => line !== '' && !line.startsWith('data: '))).toEqual([])
+    // Where Python ends a line.
+    const lines = raw.split(/\r\n|[\n\r\u0085\u2028\u2029]/)
+    expect(lines.filter((line) => line !== '' && !line.startsWith('data: '))).toEqual([])
     const chunks = eventsOf(raw)
       .slice(0, -1)
       .map((event) => JSON.parse(event))
@@ -248,10 +301,7 @@ describe('an agent card', () => {
 describe('health', () => {
   it('is served beside it, in words that KAOS has too', async () => {
     const health = await fetch(`${stand.url}/health`)
-    const ready = await until(async () => {
-      const response = await fetch(`${stand.url}/ready`)
-      return response.ok ? response : undefined
-    }, '/ready to be 200')
+    const ready = await fetch(`${stand.url}/ready`)
 
     expect(await health.json()).toMatchObject({ alive: true, status: 'healthy', timestamp: expect.any(Number) })
     expect(await ready.json()).toMatchObject({ ready: true, broker: 'connected', unbound: [], status: 'ready' })

@@ -7,6 +7,7 @@ import type { Rule } from '../../actors/testing/model-script.ts'
 import { type ModelServer, type RecordedRequest, startModelServer } from '../../actors/testing/model-server.ts'
 import { type HttpDoor, serveHttp } from '../../cli/running/gateway.ts'
 import { loadSystem, type RunningSystem, startSystem } from '../../cli/running/system.ts'
+import type { GatewayOptions } from '../../gateway/app.ts'
 import { silentLog } from '../../telemetry/log.ts'
 import { startTestBroker, type TestBroker } from '../support/broker.ts'
 
@@ -38,7 +39,7 @@ metadata: { name: sleeper }
 spec: { external: true }
 `
 
-export const NASTY = 'It\'s "quoted",\nsplit\r\n\r\ndata: [DONE]\n\nüñï 🦜🏳️‍🌈 \u2028 {"a": 1} \\n'
+export const NASTY = 'It\'s "quoted",\nsplit\r\n\r\ndata: [DONE]\n\nüñï 🦜🏳️‍🌈 \u2028 \u2029 \u0085 \v\f\u001c {"a": 1} \\n'
 
 export interface Stand extends AsyncDisposable {
   readonly broker: TestBroker
@@ -62,7 +63,7 @@ export interface PostOptions {
 
 export async function startStand(
   rules: readonly Rule[],
-  limits: { readonly waitMs?: number; readonly requestsMax?: number } = {},
+  limits: Partial<Pick<GatewayOptions, 'waitMs' | 'requestsMax' | 'takeMs' | 'largeBodiesBytesMax'>> = {},
 ): Promise<Stand> {
   const folder = await mkdtemp(join(tmpdir(), 'kaos-test-http-'))
   const file = join(folder, 'team.yaml')
@@ -81,6 +82,7 @@ export async function startStand(
     say: () => {},
   })
   http.watch(system.bus)
+  await http.untilReady()
   const stand: Stand = {
     broker,
     model,

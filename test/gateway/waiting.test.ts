@@ -1,6 +1,7 @@
 /** Requests that wait: for how long, how many, and what happens when one side leaves. `sleeper` is answered by the test, or by nobody. */
 import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
+import { connect } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { serveHttp } from '../../cli/running/gateway.ts'
 import type { ErrorBody } from '../../gateway/problem.ts'
@@ -122,6 +123,59 @@ describe('more requests than may wait', () => {
   })
 })
 
+describe('large bodies', () => {
+  const large = 'x'.repeat(90_000)
+
+  it('have room for so many at one time, and small ones always', async () => {
+    stand = await startStand([{ reply: { text: 'told' } }], { largeBodiesBytesMax: 100_000 })
+    const half = connect(Number(new URL(stand.url).port), '127.0.0.1')
+    half.write(`POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 200000\r\n\r\n${large}`)
+    const ask = (text: string) => stand.post({ model: 'teller', messages: says(text) })
+
+    const refused = await until(async () => {
+      const response = await ask(large)
+      return response.ok ? undefined : response
+    }, 'the room to be taken')
+    const small = await ask('hello')
+    half.destroy()
+    const again = await until(async () => ((await ask(large)).ok ? true : undefined), 'the room to be free')
+
+    expect(await errorOf(refused)).toMatchObject({ status: 503, code: 'queue_full', again: 'true' })
+    expect([small.status, again]).toEqual([200, true])
+  })
+
+  it('take none once the task is in the mail', async () => {
+    stand = await startStand([{ reply: { text: 'told' } }], { largeBodiesBytesMax: 100_000 })
+    const waiting = stand.post({ model: 'sleeper', messages: says(large) }, { headers: { 'idempotency-key': 'k' } })
+    await untilWaiting(1)
+
+    const other = await until(async () => {
+      const response = await stand.post({ model: 'teller', messages: says(large) })
+      return response.ok || undefined
+    }, 'the room to be free')
+    await answerFor('sleeper_k', 'awake')
+
+    expect(other).toBe(true)
+    expect((await waiting).status).toBe(200)
+  })
+})
+
+describe('a key that is taken by a task under way', () => {
+  it('is refused at once, not when that task has ended', async () => {
+    stand = await startStand([{ reply: { text: 'told', delayMs: 500 } }])
+    const asked = Promise.withResolvers<void>()
+    stand.onRequest = () => asked.resolve()
+    const headers = { 'idempotency-key': 'taken' }
+    const first = stand.post({ model: 'teller', messages }, { headers })
+    await asked.promise
+
+    const second = stand.post({ model: 'teller', messages: says('else') }, { headers })
+
+    expect(await errorOf(await Promise.race([first, second]))).toMatchObject({ status: 422, code: 'key_conflict' })
+    expect((await first).status).toBe(200)
+  })
+})
+
 describe('a full door', () => {
   it('is 429, and nothing was stored', async () => {
     stand = await startStand([])
@@ -150,6 +204,7 @@ describe('a process that ends', () => {
     const ready = await fetch(`${stand.url}/ready`)
     await answerFor('sleeper_k', 'awake')
 
+    expect(refused.headers.get('connection')).toBe('close') // who keeps it would ask here again
     expect(await errorOf(refused)).toMatchObject({ status: 503, code: 'not_ready', again: 'true' })
     expect(await ready.json()).toMatchObject({ ready: false, draining: true })
     expect(await (await waiting).json()).toMatchObject({ choices: [{ message: { content: 'awake' } }] })
@@ -221,6 +276,28 @@ describe('a model that breaks off', () => {
 })
 
 describe('a reader that takes nothing', () => {
+  it.each([false, true])('is cut off, and its place is free again, streamed: %s', async (stream) => {
+    stand = await startStand(
+      [{ when: { text: 'long' }, reply: { text: 'word '.repeat(1_400_000) } }, { reply: { text: 'told' } }],
+      {
+        requestsMax: 1,
+        takeMs: 300,
+      },
+    )
+    const body = JSON.stringify({ model: 'teller', messages: says('long'), stream })
+    const asked = request(`${stand.url}/v1/chat/completions`, { method: 'POST' }).end(body)
+    const [response] = (await once(asked, 'response')) as [IncomingMessage]
+    response.pause()
+
+    const next = await until(async () => {
+      const other = await stand.post({ model: 'teller', messages })
+      return other.ok || undefined
+    }, 'a place at the door')
+
+    expect(next).toBe(true)
+    response.destroy()
+  })
+
   it('gets all of the answer when it reads again', async () => {
     const long = 'word '.repeat(400_000)
     stand = await startStand([{ reply: { text: long } }])
