@@ -1,6 +1,6 @@
 /** Large bodies beside the journals, in parts that are plain messages: created once, read by their own subjects. */
 import type { Blobs } from './contracts.ts'
-import { JS_CODES, type Publisher, PublishFailed } from './publish/publish.ts'
+import { type HeaderPairs, JS_CODES, type Publisher, PublishFailed } from './publish/publish.ts'
 import type { Reader } from './read.ts'
 import { KaosError } from './wire/errors.ts'
 import { sha256 } from './wire/json.ts'
@@ -11,16 +11,17 @@ import { partyText, type Subjects, storeOf } from './wire/subjects.ts'
 export function createBlobs(publisher: Publisher, reader: Reader, subjects: Subjects): Blobs {
   const lanes = new Lanes(MESSAGE_LIMITS.blobPartsInFlightMax)
 
-  async function writePart(subject: string, part: Uint8Array): Promise<void> {
+  async function writePart(stream: string, subject: string, part: Uint8Array): Promise<void> {
+    const headers: HeaderPairs = [[HEADERS.version, MESSAGE_VERSION]]
     await publisher.persist(subject, async () => {
       try {
-        return await publisher.publish(subject, part, [
-          [HEADERS.version, MESSAGE_VERSION],
-          ['Nats-Expected-Last-Subject-Sequence', 0],
-        ])
+        return await publisher.publish(subject, part, [...headers, ['Nats-Expected-Last-Subject-Sequence', 0]])
       } catch (error) {
-        if (error instanceof PublishFailed && error.code === JS_CODES.wrongLastSequence) return 0 // it is there, with the same bytes
-        throw error
+        if (!(error instanceof PublishFailed) || error.code !== JS_CODES.wrongLastSequence) throw error
+        // It is there, with the same bytes: perhaps of a task of the same id that ended long ago, and about to be removed.
+        const stored = await reader.getLast(stream, subject)
+        const isFresh = stored && Date.now() - stored.at < MESSAGE_LIMITS.blobFreshMs
+        return isFresh ? 0 : await publisher.publish(subject, part, headers)
       }
     })
   }
@@ -34,10 +35,11 @@ export function createBlobs(publisher: Publisher, reader: Reader, subjects: Subj
           `a body of task "${task}" has ${bytes.length} bytes; at most ${MESSAGE_LIMITS.bodyBytesMax} are allowed`,
         )
       }
+      const stream = storeOf(subjects.namespace, owner)
       const writes: Promise<void>[] = []
       for (let part = 0; part * MESSAGE_LIMITS.blobPartBytes < bytes.length; part++) {
         const piece = bytes.subarray(part * MESSAGE_LIMITS.blobPartBytes, (part + 1) * MESSAGE_LIMITS.blobPartBytes)
-        writes.push(lanes.run(() => writePart(subjects.blob(owner, to, task, sha, part), piece)))
+        writes.push(lanes.run(() => writePart(stream, subjects.blob(owner, to, task, sha, part), piece)))
       }
       await Promise.all(writes)
     },

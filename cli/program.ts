@@ -1,10 +1,8 @@
 /** The verbs of the kaos command, their options and their help. What each does is in the file of its name. Nothing runs by importing this. */
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { modelServe } from './model.ts'
 import type { ListenAddress } from './process/address.ts'
 import { parseHealthAddress } from './process/health.ts'
-import { taskGet, taskList, taskSend, taskSignal, taskWatch } from './task.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
@@ -145,7 +143,9 @@ export function program(): Command {
       'after',
       '\nExamples:\n  kaos task send coordinator "Compare NATS and Kafka" --wait\n  kaos task send coordinator - --id order-17 < order.txt',
     )
-    .action(run(taskSend))
+    .action(
+      run(async (agent: string, words: string[], options: never) => (await import('./task.ts')).taskSend(agent, words, options)),
+    )
   task
     .command('watch')
     .description('Follow a task until it ends.')
@@ -154,7 +154,7 @@ export function program(): Command {
     .addOption(json())
     .addOption(namespace())
     .addOption(context())
-    .action(run(taskWatch))
+    .action(run(async (id: string, options: never) => (await import('./task.ts')).taskWatch(id, options)))
   task
     .command('get')
     .description('Print the result of a task, or its state.')
@@ -162,7 +162,7 @@ export function program(): Command {
     .addOption(json())
     .addOption(namespace())
     .addOption(context())
-    .action(run(taskGet))
+    .action(run(async (id: string, options: never) => (await import('./task.ts')).taskGet(id, options)))
   task
     .command('list')
     .description('List the latest tasks, newest first.')
@@ -170,7 +170,7 @@ export function program(): Command {
     .addOption(json())
     .addOption(namespace())
     .addOption(context())
-    .action(run(taskList))
+    .action(run(async (options: never) => (await import('./task.ts')).taskList(options)))
 
   task
     .command('signal')
@@ -182,7 +182,11 @@ export function program(): Command {
     .addOption(namespace())
     .addOption(context())
     .addHelpText('after', '\nExample:\n  kaos task signal approval_order-7 approve \'{"atMostCents": 2000}\'')
-    .action(run(taskSignal))
+    .action(
+      run(async (id: string, event: string, data: string | undefined, options: never) =>
+        (await import('./task.ts')).taskSignal(id, event, data, options),
+      ),
+    )
   task
     .command('cancel')
     .description('Cancel a task that is under way, with everything that it asked for.')
@@ -190,7 +194,7 @@ export function program(): Command {
     .addOption(json())
     .addOption(namespace())
     .addOption(context())
-    .action(run((id: string, options: never) => taskSignal(id, 'cancel', undefined, options)))
+    .action(run(async (id: string, options: never) => (await import('./task.ts')).taskSignal(id, 'cancel', undefined, options)))
 
   const trace = kaos.command('trace').description('See what happened in a trace, over all its agents.')
   trace
@@ -248,7 +252,7 @@ export function program(): Command {
     .option('--delay <ms>', 'added to every answer', wholeNumber)
     .addOption(json())
     .addHelpText('after', '\nExample:\n  kaos model serve --script manifests/samples/research-team.script.yaml --port 8081')
-    .action(run(modelServe))
+    .action(run(async (options: never) => (await import('./model.ts')).modelServe(options)))
 
   kaos
     .command('tools')

@@ -12,13 +12,15 @@ import { namedBroker, runningBroker } from './client/session.ts'
 import type { ListenAddress } from './process/address.ts'
 import { EXIT } from './process/exit-codes.ts'
 import { interrupted, readGraceMs } from './process/interrupt.ts'
+import { Stopping } from './process/stopping.ts'
 import { surviveStrayErrors } from './process/stray-errors.ts'
 import { FLUSH_MS } from './process/telemetry.ts'
 import { frontLines, frontPlaces, hostFront, startFront } from './running/front.ts'
 import { host } from './running/hosting.ts'
 import { resolveModels } from './running/models.ts'
 import { isWanted, readOnly } from './running/only.ts'
-import { inventoryOf, loadSystem, Stopping, startSystem } from './running/system.ts'
+import { daysKept, keepRecords, readRetentionDays } from './running/retention.ts'
+import { inventoryOf, loadSystem, startSystem } from './running/system.ts'
 import { placeLine, startHostTelemetry, type TelemetryPlace, telemetryPlaces } from './running/telemetry.ts'
 import { paint, paintAside, print, printJson, say } from './view/terminal.ts'
 
@@ -36,6 +38,7 @@ export async function up(options: {
   const files = options.file.map((file) => resolve(file))
   const system = loadSystem(files)
   let graceMs = readGraceMs(process.env)
+  const days = readRetentionDays(process.env)
   const log = await createLog()
   surviveStrayErrors(log)
   const folder = process.cwd()
@@ -61,10 +64,13 @@ export async function up(options: {
     })
     stopping.add(() => running.stop(graceMs))
     const { bus, settings, server, namespace, modelLines } = running
+    const retention = keepRecords({ days: daysKept(days, server !== undefined), settings, namespace, log })
+    stopping.add(() => retention.stop())
     const url = settings.servers.join(',')
     const told = interrupted() // before anybody can know that we are up and tell us to go
-    claim.publish({ url, namespace, manifests: files, ...(server && { storeDir }) })
     health?.watch(bus)
+    await Promise.race([told, health?.untilReady()])
+    claim.publish({ url, namespace, manifests: files, ...(server && { storeDir }) })
 
     for (const warning of system.warnings) say(paintAside('yellow', `warning: ${warning}`))
     const places = telemetryPlaces({ system }, process.env)
@@ -121,6 +127,7 @@ export async function hostCommand(options: {
     http?.open(bus, agents)
     const told = interrupted() // before anybody can know that we are ready and tell us to go
     health?.watch(bus)
+    await Promise.race([told, health?.untilReady()])
     const places = telemetryPlaces({ system, only }, process.env)
     const more = { ...frontPlaces({ http, health }), ...(telemetry.isOn && { telemetry: places }) }
     if (options.json) printJson({ ready: true, host: hosting.hostId, ...more })

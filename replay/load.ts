@@ -6,6 +6,7 @@ import type { Blobs, Journal } from '../bus/contracts.ts'
 import type { TraceIndex } from '../bus/results.ts'
 import { KaosError } from '../bus/wire/errors.ts'
 import { effectId, entryId, parseRootTask, rootTaskId } from '../bus/wire/ids.ts'
+import { RETENTION_LIMITS } from '../bus/wire/limits.ts'
 import { agentParty } from '../bus/wire/subjects.ts'
 import { type Missing, type RecordedActor, readRecord } from './record.ts'
 
@@ -43,12 +44,19 @@ interface Wanted {
 }
 
 /**
- * What is missing or damaged is noted in the actors and is nobody's error here. Throws `unknown_trace`, and what the bus throws when it
- * cannot be read.
+ * What is missing or damaged is noted in the actors and is nobody's error here. Throws `unknown_trace`, `expired` for one whose journals were
+ * removed for their age, and what the bus throws when it cannot be read.
+ *
+ * @param now Epoch ms.
  */
-export async function loadTrace(source: TraceSource, traceId: string): Promise<LoadedTrace> {
+export async function loadTrace(source: TraceSource, traceId: string, now = Date.now()): Promise<LoadedTrace> {
   const index = await source.traces.actors(traceId)
-  if (index.length === 0) throw new KaosError('unknown_trace', `no trace "${traceId}" is recorded`)
+  if (index.length === 0) {
+    throw new KaosError(
+      'unknown_trace',
+      `no trace "${traceId}" is recorded: there never was, or it ended longer ago than is kept`,
+    )
+  }
   const records = new Map(index.map(({ task, text }) => [task, JSON.parse(text) as TraceRecord]))
   const roots = new Map(index.map(({ task }) => parseRootTask(task)).map(({ agent, key }) => [rootTaskId(agent, key), agent]))
   const wanted: Wanted[] = [...roots].map(([task, agent]) => ({ agent, task, begunBecause: 'the index of traces names it' }))
@@ -66,7 +74,20 @@ export async function loadTrace(source: TraceSource, traceId: string): Promise<L
       wanted.push({ agent, task, parent: actor.task, begunBecause: proof, endedBecause: proof })
     }
   }
+  checkAge(traceId, [...records.values()], actors, now)
   return { traceId, actors }
+}
+
+/** A journal that is empty is a damage, unless the trace ended so long ago that it may have been removed: then its roots went first. */
+function checkAge(traceId: string, records: readonly TraceRecord[], actors: readonly RecordedActor[], now: number): void {
+  const endedAt = Math.max(...records.map((record) => (record.state === 'working' ? now : (record.endedAt ?? now))))
+  const isThere = actors.some(({ parent, entries }) => parent === undefined && entries.length > 0)
+  if (isThere || now - endedAt < RETENTION_LIMITS.daysMin * 86_400_000) return
+  const day = new Date(endedAt).toISOString().slice(0, 10)
+  throw new KaosError(
+    'expired',
+    `the journals of trace "${traceId}" have been removed: it ended on ${day}, longer ago than is kept`,
+  )
 }
 
 /** Whom the actor's declaration called external when its task began. */

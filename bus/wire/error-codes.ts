@@ -101,14 +101,26 @@ export const errorCodes = {
     'A reply names an effect that no journal knows.',
     'The task was removed or the reply is forged; nothing to do for the task.',
   ),
-  expired: row('terminal', 'The record that this message belongs to has been removed.', 'Send the task again under a new id.'),
+  expired: row(
+    'terminal',
+    'It is older than records are kept: mail that waited too long, or a trace that has been removed.',
+    'Send the task again under a new id. To keep records longer set retention.days of the chart, or KAOS_RETENTION_DAYS for "kaos up".',
+  ),
   unknown_agent: row(
     'terminal',
     'No agent of this name is declared.',
     'Check the name against your manifests; "kaos up" reads them when it starts.',
   ),
-  unknown_task: row('terminal', 'No task of this id is recorded.', 'List the tasks with "kaos task list".'),
-  unknown_trace: row('terminal', 'No trace of this id is recorded.', 'List the traces with "kaos trace list".'),
+  unknown_task: row(
+    'terminal',
+    'No task of this id is recorded, or none any more.',
+    'List the tasks with "kaos task list". Those that ended longer ago than records are kept (30 days by default) are gone.',
+  ),
+  unknown_trace: row(
+    'terminal',
+    'No trace of this id is recorded, or none any more.',
+    'List the traces with "kaos trace list". Those that ended longer ago than records are kept (30 days by default) are gone.',
+  ),
   // the HTTP door
   not_ready: row(
     'retryable',

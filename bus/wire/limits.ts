@@ -19,6 +19,8 @@ export const MESSAGE_LIMITS = {
   blobPartBytes: 512 * KiB,
   /** Blob parts that one process has under way: more lanes raise the append's p99 from 7 to 166 ms. */
   blobPartsInFlightMax: 2,
+  /** A part that is there already and older than this is stored again: what is about to be removed must not be relied upon. */
+  blobFreshMs: DAY_MS,
   /** An entry with everything in it. Bodies become blobs until it fits. */
   entryBytesMax: 512 * KiB,
   /** A string or list element of at least this many bytes is stored once per journal, by its hash. */
@@ -83,6 +85,45 @@ export const READ_LIMITS = {
   settleMs: 15 * SECOND_MS,
   batch: 1_000,
 } as const
+
+export const RETENTION_LIMITS = {
+  /** How long what has ended is kept where nobody says otherwise. */
+  daysDefault: 30,
+  /** As long as tool servers know what they answered: a task whose id is used again must not be given the answers of the one before. */
+  daysMin: 7,
+  daysMax: 36_500,
+  /** What belongs to an end may be stored so much later than the record of it: a result, a large body. */
+  settleMs: 3_600 * SECOND_MS,
+  /** Mail this much past its greatest age is refused by every host, whatever its clock says. */
+  clockSkewMs: DAY_MS,
+  /** From the start of a process to its first run. */
+  firstMs: 60 * SECOND_MS,
+  everyMs: 3_600 * SECOND_MS,
+  /** After a run that left something. */
+  soonMs: 60 * SECOND_MS,
+  /** Share by which pauses differ. */
+  jitter: 0.1,
+  /** Of one run. */
+  tracesMax: 10_000,
+  runMs: 300 * SECOND_MS,
+  /** Records of the index that are fetched at once. */
+  pageMax: 500,
+  /** Traces that a run remembers to have looked at. */
+  seenMax: 10_000,
+  /** A trace with more is kept, and the log says so. */
+  actorsMax: 100_000,
+  /** Streams whose state a run remembers. */
+  streamsMax: 10_000,
+  requestMs: 5 * SECOND_MS,
+} as const
+
+/** Which numbers of days can be kept, in words. */
+export const RETENTION_DAYS = `whole days from ${RETENTION_LIMITS.daysMin} to ${RETENTION_LIMITS.daysMax}, or 0: for ever`
+
+export function isRetentionDays(days: number): boolean {
+  const { daysMin, daysMax } = RETENTION_LIMITS
+  return Number.isInteger(days) && (days === 0 || (days >= daysMin && days <= daysMax))
+}
 
 export const HOST_LIMITS = {
   /** Actors kept in memory after their turn. */

@@ -33,6 +33,8 @@ export function subjectsOf(namespace: string) {
     /** One part of a body that `owner` stores for `to`. */
     blob: (owner: Party, to: Party, task: string, sha: string, part: number | '*') =>
       `${partyRoot(owner)}.blob.${partyText(to)}.${task}.${sha}.${part}`,
+    /** All bodies of a task that lie in its agent's own store. */
+    blobsOf: (agent: string, task: string) => `${agentRoot(agent)}.blob.*.*.${task}.>`,
     call: (tool: string, from: string, effect: string) => `${toolRoot(tool)}.call.agent.${from}.${effect}`,
     done: (tool: string, effect: string) => `${toolRoot(tool)}.done.${effect}`,
     result: (agent: string, key: string) => `${root}.result.${agent}.${key}`,
@@ -78,6 +80,21 @@ export type Subjects = ReturnType<typeof subjectsOf>
 
 /** Every door of every namespace: only mail streams of agents have such subjects. */
 export const ALL_DOORS = 'kaos.*.agent.*.task'
+/** Every call of every namespace: only mail streams of tool servers have such subjects. */
+export const ALL_CALLS = 'kaos.*.tool.*.call.>'
+
+/** The index of traces of every namespace. */
+export const ALL_TRACES = 'kaos.*.trace.>'
+
+/** Whose record of the index this is; undefined when it is none that we write. */
+export function parseTraceSubject(
+  subject: string,
+): { readonly namespace: string; readonly traceId: string; readonly agent: string; readonly task: string } | undefined {
+  const [root, namespace = '', kind, traceId = '', agent = '', task = '', ...rest] = subject.split('.')
+  if (root !== 'kaos' || kind !== 'trace' || rest.length > 0) return undefined
+  if (!isName(namespace) || !/^[0-9a-f]{32}$/.test(traceId) || !isName(agent) || !isTaskId(task)) return undefined
+  return { namespace, traceId, agent, task }
+}
 
 export const streamNames = {
   agentMail: (namespace: string, agent: string) => `kaos_${namespace}_agent_${agent}_mail`,

@@ -12,8 +12,8 @@ import { startTelemetry } from '../../telemetry/start.ts'
 import type { ListenAddress } from '../process/address.ts'
 import { EXIT } from '../process/exit-codes.ts'
 import { interrupted } from '../process/interrupt.ts'
+import { Stopping } from '../process/stopping.ts'
 import { FLUSH_MS } from '../process/telemetry.ts'
-import { Stopping } from '../running/system.ts'
 import { print, printJson } from '../view/terminal.ts'
 
 /** Where an operator serves in a pod, where kubelet and Prometheus come from outside. */

@@ -45,6 +45,7 @@ const BY_CODE: Partial<Record<ErrorCode, number>> = {
   unknown_agent: EXIT.notFound,
   unknown_task: EXIT.notFound,
   unknown_trace: EXIT.notFound,
+  expired: EXIT.notFound,
 }
 
 export function exitCodeOf(error: unknown): number {

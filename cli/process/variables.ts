@@ -136,6 +136,13 @@ export const VARIABLES: readonly Variable[] = [
     absent: '25',
   },
   {
+    group: 'place',
+    name: 'KAOS_RETENTION_DAYS',
+    meaning:
+      'how many days `kaos up` keeps a task after all of its trace has ended, with its journals; 7 or more, 0: for ever. In a cluster `retention.days` of the chart says it',
+    absent: '30; for ever on a broker that `kaos up` has not started itself',
+  },
+  {
     group: 'test',
     name: 'KAOS_CRASH_AT',
     meaning: 'kills a host at a point of its work: `<point>` or `<point>:<hit>`',

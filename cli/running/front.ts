@@ -2,8 +2,8 @@
 import type { Logger } from '../../telemetry/log.ts'
 import type { ListenAddress } from '../process/address.ts'
 import { defaultHealthAddress, type Health, serveHealth } from '../process/health.ts'
+import type { Stopping } from '../process/stopping.ts'
 import type { HttpDoor } from './gateway.ts'
-import type { Stopping } from './system.ts'
 
 export interface FrontOptions {
   readonly http?: ListenAddress | 'off' | undefined

@@ -92,27 +92,6 @@ async function startBroker({ env, say, storeDir, port, log }: SystemOptions): Pr
   return startServer({ binary: path, storeDir, port: port === 0 ? 0 : { prefer: port }, log })
 }
 
-/** What was started, to be stopped in the other order. */
-export class Stopping {
-  private readonly log: Logger
-  private readonly parts: (() => Promise<unknown>)[] = []
-
-  constructor(log: Logger) {
-    this.log = log
-  }
-
-  add(stop: () => Promise<unknown>): void {
-    this.parts.push(stop)
-  }
-
-  /** Never rejects. */
-  async all(): Promise<void> {
-    for (let stop = this.parts.pop(); stop; stop = this.parts.pop()) {
-      await stop().catch((error: unknown) => this.log.warn({ err: error }, 'a part did not stop cleanly'))
-    }
-  }
-}
-
 /**
  * Throws ManifestError, and `usage` for more than one namespace or no agent: one process runs one namespace.
  *

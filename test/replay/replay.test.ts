@@ -392,4 +392,17 @@ describe('a replay of what is not all there', () => {
 
     await expect(replayed(system, 'f'.repeat(32), today(agents))).rejects.toMatchObject({ code: 'unknown_trace' })
   })
+
+  it('says that journals were removed for their age, and takes those that are missing too early for damage', async () => {
+    start()
+    const trace = await record()
+    for (const subject of [...system.broker.records.keys()])
+      if (subject.includes('.journal.')) system.broker.records.delete(subject)
+    const inDays = (days: number) => loadTrace(memorySource(system), trace, Date.now() + days * 86_400_000)
+
+    const [damaged] = (await inDays(6)).actors
+
+    expect(damaged?.missing).toMatchObject([{ kind: 'journal' }])
+    await expect(inDays(30)).rejects.toMatchObject({ code: 'expired', message: expect.stringContaining('it ended on 2') })
+  })
 })

@@ -5,6 +5,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { jetstreamManager } from '@nats-io/jetstream'
+import type { BrokerSettings } from '../../bus/access/settings.ts'
 import type { Bus, Delivery, Stored } from '../../bus/contracts.ts'
 import { MemoryBroker, type MemoryBus } from '../../bus/memory.ts'
 import { type NatsBus, openBus } from '../../bus/open.ts'
@@ -128,10 +129,13 @@ export async function inMemory(): Promise<Place> {
 }
 
 /** A broker for all tests of a file; each place on it is a namespace of its own. */
-export async function startNatsPlaces(): Promise<{ open(): Promise<Place> } & AsyncDisposable> {
+export async function startNatsPlaces(): Promise<
+  { readonly settings: BrokerSettings; open(): Promise<Place> } & AsyncDisposable
+> {
   const broker = await startTestBroker()
   let places = 0
   return {
+    settings: broker.settings,
     open: () => onNats(broker, `place${places++}`),
     [Symbol.asyncDispose]: () => broker.stop(),
   }
