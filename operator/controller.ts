@@ -34,7 +34,7 @@ export interface ControllerOptions {
   /** `object` is undefined once there is none: what remains of it outside the cluster goes. Throws: tried again later. */
   readonly reconcile: (key: string, object: KubeObject | undefined, signal: AbortSignal) => Promise<Outcome>
   /** Instead of `reconcile` while paused: says so in the status. */
-  readonly whilePaused?: (key: string, object: KubeObject, signal: AbortSignal) => Promise<void>
+  readonly whilePaused?: (key: string, object: KubeObject, signal: AbortSignal) => Promise<Outcome>
   readonly onRun?: (run: { readonly ms: number; readonly waitedMs: number; readonly failed: boolean }) => void
   readonly log: Logger
   readonly limits?: Partial<Readonly<Record<keyof typeof CONTROLLER_LIMITS, number>>>
@@ -96,10 +96,7 @@ export class Controller {
   async #run(key: string, signal: AbortSignal): Promise<Outcome> {
     const { primary, reconcile, whilePaused } = this.#options
     const object = primary.store.get(key)
-    if (object && isPaused(object)) {
-      await whilePaused?.(key, object, signal)
-      return
-    }
+    if (object && isPaused(object)) return whilePaused?.(key, object, signal)
     const outcome = await reconcile(key, object, signal)
     if (!object) this.#queue.forget(key)
     return outcome

@@ -22,6 +22,9 @@ export const QUEUE_LIMITS = {
   /** Tries after a failure, of all keys together. */
   retriesPerSecond: 10,
   retriesBurst: 100,
+  /** Runs of one key in a row, and so many a second after that: somebody who undoes again and again what a run has done makes no storm. */
+  runsBurst: 50,
+  runsPerSecond: 5,
 } as const
 
 type QueueLimits = Readonly<Record<keyof typeof QUEUE_LIMITS, number>>
@@ -53,6 +56,7 @@ export class WorkQueue {
   readonly #again = new Set<string>()
   readonly #later = new Map<string, { readonly at: number; readonly timer: NodeJS.Timeout }>()
   readonly #failures = new Map<string, number>()
+  readonly #paces = new Map<string, TokenBucket>()
   readonly #bucket: TokenBucket
   #slots: number
   #hasOverflowed = false
@@ -86,14 +90,21 @@ export class WorkQueue {
     return first === undefined ? 0 : performance.now() - first
   }
 
+  /** Later than now only where the key has run too often. */
   add(key: string): void {
     if (this.#isStopped) return
-    this.#cancelLater(key)
     if (this.#running.has(key)) {
+      this.#cancelLater(key)
       this.#again.add(key)
       return
     }
     if (this.#due.has(key)) return
+    const paceMs = this.#paces.get(key)?.waitMs ?? 0
+    if (paceMs > 0 && this.#later.size < this.#limits.keysMax) {
+      this.addAfter(key, paceMs)
+      return
+    }
+    this.#cancelLater(key)
     if (this.#due.size >= this.#limits.keysMax) {
       if (!this.#hasOverflowed)
         this.#options.log.error({ queue: this.#options.name, keys: this.#due.size }, 'the work queue is full')
@@ -129,6 +140,7 @@ export class WorkQueue {
   /** The key exists no more: nothing is remembered of it. */
   forget(key: string): void {
     this.#failures.delete(key)
+    this.#paces.delete(key)
     this.#cancelLater(key)
   }
 
@@ -175,6 +187,7 @@ export class WorkQueue {
     const startedAt = performance.now()
     const controller = new AbortController()
     this.#running.set(key, controller)
+    this.#paceOf(key).take()
     let holdsSlot = true
     const giveUpSlot = () => {
       if (holdsSlot) this.#slots++
@@ -224,6 +237,13 @@ export class WorkQueue {
     this.addAfter(key, afterMs)
   }
 
+  #paceOf(key: string): TokenBucket {
+    const { runsPerSecond, runsBurst } = this.#limits
+    const pace = this.#paces.get(key) ?? new TokenBucket(runsPerSecond, runsBurst)
+    this.#paces.set(key, pace)
+    return pace
+  }
+
   #cancelLater(key: string): void {
     clearTimeout(this.#later.get(key)?.timer)
     this.#later.delete(key)
@@ -248,10 +268,20 @@ class TokenBucket {
   }
 
   take(): number {
+    this.#fill()
+    this.#tokens--
+    return this.#tokens >= 0 ? 0 : (-this.#tokens / this.#perSecond) * 1_000
+  }
+
+  /** Until there is a token to take. */
+  get waitMs(): number {
+    this.#fill()
+    return this.#tokens >= 1 ? 0 : ((1 - this.#tokens) / this.#perSecond) * 1_000
+  }
+
+  #fill(): void {
     const now = performance.now()
     this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#at) / 1_000) * this.#perSecond)
     this.#at = now
-    this.#tokens--
-    return this.#tokens >= 0 ? 0 : (-this.#tokens / this.#perSecond) * 1_000
   }
 }

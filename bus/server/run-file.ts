@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { z } from 'zod'
 import { KaosError } from '../wire/errors.ts'
-import { type FolderLock, takeFolderLock } from './folder-lock.ts'
+import type { FolderLock } from './folder-lock.ts'
 import { reasonOf } from './reason.ts'
 
 const FOLDER = '.kaos'
@@ -39,7 +39,7 @@ export function readRunFile(dir: string): RunFile | undefined {
 /** Makes this process the only `kaos up` of the folder. Throws `already_running` with pid and URL of the other one. */
 export async function claimFolder(dir: string): Promise<FolderClaim> {
   const folder = join(dir, FOLDER)
-  const lock = tryLock(dir, folder)
+  const lock = await tryLock(dir, folder)
   if (!lock) throw await alreadyRunning(dir)
   const file = join(folder, FILE)
   const self = { pid: process.pid, startedAt: new Date().toISOString() }
@@ -59,7 +59,9 @@ export async function claimFolder(dir: string): Promise<FolderClaim> {
   }
 }
 
-function tryLock(dir: string, folder: string): FolderLock | undefined {
+async function tryLock(dir: string, folder: string): Promise<FolderLock | undefined> {
+  // SQLite is loaded by who takes the lock, not by the many who read the file.
+  const { takeFolderLock } = await import('./folder-lock.ts')
   try {
     mkdirSync(folder, { recursive: true })
     return takeFolderLock(join(folder, LOCK))

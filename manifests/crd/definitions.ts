@@ -169,7 +169,9 @@ function rootSchema({ schema, status, description }: Definition): Structural {
   const { apiVersion: version, kind, metadata, spec } = schema.shape as Readonly<Record<string, z.ZodType>>
   const { name } = (metadata as z.ZodObject).shape as Readonly<Record<string, z.ZodType>>
   const asText = ({ description = '' }: z.ZodType): Structural => ({ description, type: 'string' })
-  const { properties } = structuralSchema(z.strictObject({ name: name!, spec: spec!, status: status.describe(STATUS) }))
+  const { properties } = structuralSchema(
+    z.strictObject({ name: name!, spec: spec!, status: status.prefault({}).describe(STATUS) }),
+  )
   const rules = schema.meta()?.['x-kubernetes-validations'] as Structural['x-kubernetes-validations']
   return {
     description,

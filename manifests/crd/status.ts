@@ -6,6 +6,9 @@ const messageCharsMax = 32_768
 const textCharsMax = 2_048
 const toolsMax = 10_000
 
+/** Of a resource that the operator has not seen yet. Without it, what waits for a resource would find nothing wrong with a new one. */
+export const UNSEEN_GENERATION = -1
+
 const count = (meaning: string) => z.int().min(0).describe(meaning)
 
 const conditionSchema = z.strictObject({
@@ -13,7 +16,7 @@ const conditionSchema = z.strictObject({
     .string()
     .min(1)
     .max(316)
-    .describe('What is said to be so or not, such as Ready, DependenciesReady, WorkloadAvailable or ScalingActive.'),
+    .describe('What is said to be so or not, such as Ready, Paused, DependenciesReady, WorkloadAvailable or ScalingActive.'),
   status: z.enum(['True', 'False', 'Unknown']).describe('Whether it is so.'),
   observedGeneration: z.int().min(0).optional().describe('The generation of the spec that it was said of.'),
   lastTransitionTime: z
@@ -60,7 +63,11 @@ const telemetryStatusSchema = z.strictObject({
 })
 
 const shared = {
-  observedGeneration: z.int().min(0).optional().describe('The generation of the spec that this status was made of.'),
+  observedGeneration: z
+    .int()
+    .min(UNSEEN_GENERATION)
+    .default(UNSEEN_GENERATION)
+    .describe('The generation of the spec that this status was made of. Default -1: it was not looked at yet.'),
   ready: z.boolean().optional().describe('Whether it can be used: the same as the condition Ready.'),
   message: z.string().max(messageCharsMax).optional().describe('What there is to say, for people.'),
   endpoint: z.string().max(textCharsMax).optional().describe('Address of its Service within the cluster.'),

@@ -1,8 +1,8 @@
-/** How much mail waits for agents. A work queue holds what nobody has finished, so the messages of a mail stream are its backlog. */
+/** How much mail waits for agents and tool servers. A work queue holds what nobody has finished, so the messages of a mail stream are its backlog. */
 import type { NatsConnection } from '../../bus/connection.ts'
 import { refusing } from '../../bus/streams.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
-import { ALL_DOORS } from '../../bus/wire/subjects.ts'
+import type { ALL_CALLS, ALL_DOORS } from '../../bus/wire/subjects.ts'
 
 const BACKLOG_LIMITS = {
   /** One page of the list, or one stream. */
@@ -21,17 +21,20 @@ interface StreamAnswer {
 type Answer<T> = T & { readonly error?: { readonly err_code?: number; readonly description?: string } }
 
 /**
- * Messages of every agent's mail stream, in all namespaces, by the stream's name: 17 ms for 1,000 agents, four pages of 230 kB. A stream that did
- * not answer its cluster in time is absent, which is not the same as empty. Throws `broker_unreachable`, `access_denied` or `read_failed`.
+ * Messages of the mail streams of all agents, or of all tool servers, in all namespaces, by the stream's name: 17 ms for 1,000 agents, four pages of
+ * 230 kB. A stream that did not answer its cluster in time is absent, which is not the same as empty. Throws `broker_unreachable`, `access_denied` or `read_failed`.
  */
-export async function listBacklogs(connection: NatsConnection): Promise<ReadonlyMap<string, number>> {
+export async function listBacklogs(
+  connection: NatsConnection,
+  subject: typeof ALL_DOORS | typeof ALL_CALLS,
+): Promise<ReadonlyMap<string, number>> {
   const backlogs = new Map<string, number>()
   for (let page = 0, offset = 0; page < BACKLOG_LIMITS.pagesMax; page++) {
     const what = 'list the mail streams'
     const answer = await ask<{ total: number; streams: readonly StreamAnswer[] | null; missing?: readonly string[] }>(
       connection,
       '$JS.API.STREAM.LIST',
-      { offset, subject: ALL_DOORS },
+      { offset, subject },
       what,
     )
     if (answer.error) throw refused(what, answer.error)

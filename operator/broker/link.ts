@@ -13,6 +13,9 @@ const LINK_LIMITS = {
   retryMaxMs: 10_000,
 } as const
 
+/** Where answers to the operator go. */
+export const OPERATOR_INBOX = '_INBOX.kaos.operator'
+
 export interface BrokerLinkOptions {
   readonly settings: BrokerSettings
   readonly log: Logger
@@ -31,6 +34,11 @@ export class BrokerLink {
     this.options = options
     // `dial` never rejects.
     void this.dial()
+  }
+
+  /** For who needs a connection of its own. */
+  get settings(): BrokerSettings {
+    return this.options.settings
   }
 
   /** Throws `broker_unreachable` while there is none, or while the client reconnects. */
@@ -66,7 +74,7 @@ export class BrokerLink {
     const { settings, log } = this.options
     for (let pauseMs: number = LINK_LIMITS.retryMinMs; !this.ended.signal.aborted; ) {
       try {
-        const connection = await connectBroker(settings, { name: 'kaos operator', inboxPrefix: '_INBOX.kaos.operator', log })
+        const connection = await connectBroker(settings, { name: 'kaos operator', inboxPrefix: OPERATOR_INBOX, log })
         if (this.ended.signal.aborted) return await connection.close()
         return this.use(connection)
       } catch (error) {

@@ -1,7 +1,7 @@
 /** What the scaler sees of the broker: how much mail each agent has, and a call as soon as mail is stored for one that sleeps. */
 import { guarded, type NatsConnection } from '../../bus/connection.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
-import { streamNames, subjectsOf } from '../../bus/wire/subjects.ts'
+import { ALL_DOORS, streamNames, subjectsOf } from '../../bus/wire/subjects.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { listBacklogs, readBacklog } from './backlog.ts'
 import type { BrokerLink } from './link.ts'
@@ -51,7 +51,7 @@ export class BrokerMail implements Mail {
   }
 
   async list(): Promise<Backlogs> {
-    const byStream = await listBacklogs(this.link.connection)
+    const byStream = await listBacklogs(this.link.connection, ALL_DOORS)
     return { of: ({ namespace, name }) => byStream.get(streamNames.agentMail(namespace, name)) }
   }
 

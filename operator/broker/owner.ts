@@ -11,4 +11,8 @@ export interface Owner extends AgentRef {
 
 /** As keys of Kubernetes objects are written. */
 export const agentKey = ({ namespace, name }: AgentRef): string => `${namespace}/${name}`
+export function refOf(key: string): AgentRef {
+  const slash = key.indexOf('/')
+  return { namespace: key.slice(0, slash), name: key.slice(slash + 1) }
+}
 export const ownerKey = ({ kind, namespace, name }: Owner): string => `${kind} ${namespace}/${name}`

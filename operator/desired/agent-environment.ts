@@ -63,9 +63,17 @@ function modelVars(
     // An Ollama knows the model by its own name only, not as "ollama/…".
     textVar('MODEL_NAME', isHosted ? (api.spec.hostedConfig?.model ?? spec.model) : spec.model),
   ]
-  // Who asks another address is not sent our key.
-  const isElsewhere = declaredVars(spec, containerName('Agent')).names.has('MODEL_API_URL')
-  return isHosted || isElsewhere ? vars : [...vars, masterKeyVar('MODEL_API_KEY', api)]
+  return isGivenKey({ spec }, api) ? [...vars, masterKeyVar('MODEL_API_KEY', api)] : vars
+}
+
+/** An Ollama asks for none, and whoever asks another address is not sent ours. */
+export function isGivenKey({ spec }: Pick<ClusterAgent, 'spec'>, api: ClusterModelApi): boolean {
+  return api.spec.mode !== 'Hosted' && !declaredVars(spec, containerName('Agent')).names.has('MODEL_API_URL')
+}
+
+/** Whether its proxy has a key that is made at random, in a Secret of its own. */
+export function hasGeneratedKey({ spec }: Pick<ClusterModelApi, 'spec'>): boolean {
+  return spec.mode !== 'Hosted' && !declaredVars(spec, containerName('ModelAPI')).names.has('LITELLM_MASTER_KEY')
 }
 
 /** The key that a proxy asks of its callers: the one that its own container is given. */

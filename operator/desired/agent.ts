@@ -3,13 +3,13 @@
  * PodDisruptionBudget.
  */
 import type { KubeObject } from '../kube/object.ts'
-import { agentVars } from './agent-environment.ts'
+import { agentVars, hasGeneratedKey, isGivenKey } from './agent-environment.ts'
 import { type AgentDependencies, judgeDependencies } from './dependencies.ts'
 import type { Installation } from './installation.ts'
 import { agentManifest, hostArgs, MANIFEST_KEY, manifestMount, manifestVolume } from './manifest.ts'
-import { containerName, HTTP_PORT, hashOf, selectorOf, workloadName } from './names.ts'
+import { containerName, HTTP_PORT, hashOf, KEY_OWNER_ANNOTATION, selectorOf, workloadName } from './names.ts'
 import { networkPolicyOf } from './network.ts'
-import { type ClusterAgent, childMeta, type Plan, planned, RefusedError } from './plan.ts'
+import { type ClusterAgent, type ClusterModelApi, childMeta, type Plan, planned, RefusedError } from './plan.ts'
 import { brokerAccess } from './pod/environment.ts'
 import { type Container, configMapOf, deploymentOf, HOST_GRACE_SECONDS, httpProbe, serviceOf } from './pod/pod.ts'
 import { type EffectiveTelemetry, effectiveTelemetry } from './pod/telemetry.ts'
@@ -68,6 +68,7 @@ function childrenOf(
   const workload = {
     name,
     configHash: hashOf([manifest]),
+    annotations: keyOwner(agent, modelApi),
     ...(!scale.isExternal && { replicas: scale.replicas }),
     pod: {
       main: { ...hostContainer(metadata.name, installation), env, volumeMounts: [manifestMount, ...access.volumeMounts] },
@@ -86,6 +87,12 @@ function childrenOf(
       : []),
     ...(scale.replicas >= 2 ? [disruptionBudget(agent, name)] : []),
   ]
+}
+
+function keyOwner(agent: ClusterAgent, modelApi: ClusterModelApi | undefined): Readonly<Record<string, string>> {
+  const uid = modelApi?.metadata.uid
+  if (!modelApi || typeof uid !== 'string' || !isGivenKey(agent, modelApi) || !hasGeneratedKey(modelApi)) return {}
+  return { [KEY_OWNER_ANNOTATION]: uid }
 }
 
 function hostContainer(name: string, installation: Installation): Omit<Container, 'env' | 'volumeMounts'> {

@@ -1,6 +1,7 @@
 /** Whether an agent may start: what it depends on, as it is found. Decides, and asks nobody. */
 import { offeredModels, offersModel } from '../../manifests/kinds/model-api.ts'
 import type { Finding, Reason } from '../status/reasons.ts'
+import { isGivenKey } from './agent-environment.ts'
 import { type ClusterAgent, type ClusterMcpServer, type ClusterModelApi, namedIn } from './plan.ts'
 
 /** A resource and whether its Ready condition is true. */
@@ -9,9 +10,14 @@ export interface Found<Resource> {
   readonly isReady: boolean
 }
 
+export interface FoundModelApi extends Found<ClusterModelApi> {
+  /** The key that is made for its callers is not there yet, or is still that of another one of its name. Default false. */
+  readonly isKeyMissing?: boolean
+}
+
 /** Whatever is there of the same namespace, in any order; more than the agent names does no harm. */
 export interface AgentDependencies {
-  readonly modelApis: readonly Found<ClusterModelApi>[]
+  readonly modelApis: readonly FoundModelApi[]
   readonly mcpServers: readonly Found<ClusterMcpServer>[]
   readonly peers: readonly ClusterAgent[]
 }
@@ -21,15 +27,16 @@ export type Verdict =
   | { readonly is: 'waiting' | 'refused'; readonly reason: Reason; readonly message: string }
 
 /**
- * A ModelAPI that is not there, or does not offer the model, stops the agent in any case. One that is not ready, and MCPServers,
- * stop only its first start, and only with waitForDependencies: pods that run go on, for what they ask waits as mail. Peers stop
- * nothing.
+ * A ModelAPI that is not there, does not offer the model, or has no key for the agent yet, stops the agent in any case. One that
+ * is not ready, and MCPServers, stop only its first start, and only with waitForDependencies: pods that run go on, for what they ask
+ * waits as mail. Peers stop nothing.
  *
  * @param isRunning Its Deployment is there.
  */
 export function judgeDependencies(agent: ClusterAgent, dependencies: AgentDependencies, isRunning: boolean): Verdict {
   const { spec, metadata } = agent
-  const api = spec.modelAPI === undefined ? undefined : found(dependencies.modelApis, spec.modelAPI, metadata.namespace)
+  const api: FoundModelApi | undefined =
+    spec.modelAPI === undefined ? undefined : found(dependencies.modelApis, spec.modelAPI, metadata.namespace)
   if (spec.modelAPI !== undefined) {
     if (!api)
       return {
@@ -42,6 +49,8 @@ export function judgeDependencies(agent: ClusterAgent, dependencies: AgentDepend
       const message = `ModelAPI "${spec.modelAPI}" does not offer the model "${spec.model}" of spec.model; it offers ${offered.join(', ') || 'none'}: add it to spec.proxyConfig.models there, or change spec.model`
       return { is: 'refused', reason: 'ModelNotOffered', message }
     }
+    if (api.isKeyMissing && isGivenKey(agent, api.resource))
+      return { is: 'waiting', reason: 'WaitingForModelAPI', message: `the key of ModelAPI "${spec.modelAPI}" is not made yet` }
   }
   const blocking = [...unreadyModel(spec.modelAPI, api), ...unreadyServers(agent, dependencies)]
   const [first] = blocking

@@ -3,6 +3,7 @@
  */
 import { z } from 'zod'
 import { KaosError } from '../../bus/wire/errors.ts'
+import { isRetentionDays, RETENTION_DAYS, RETENTION_LIMITS } from '../../bus/wire/limits.ts'
 
 export const logLevels = ['TRACE', 'DEBUG', 'INFO', 'WARNING', 'ERROR'] as const
 export type LogLevel = (typeof logLevels)[number]
@@ -80,6 +81,16 @@ export const installationSchema = z.strictObject({
     })
     .default({})
     .describe('What holds where a resource does not say it, field by field.'),
+  retention: z
+    .strictObject({
+      days: z
+        .number()
+        .refine(isRetentionDays, { error: RETENTION_DAYS })
+        .default(RETENTION_LIMITS.daysDefault)
+        .describe(`How long traces are kept after they ended: ${RETENTION_DAYS}. Default ${RETENTION_LIMITS.daysDefault}.`),
+    })
+    .prefault({})
+    .describe('When what was recorded goes.'),
   logLevel: z.enum(logLevels).default('INFO').describe('Log level of all pods. Default "INFO".'),
   resources: z
     .strictObject({

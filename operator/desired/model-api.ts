@@ -1,6 +1,6 @@
 /** What stands behind a ModelAPI: a LiteLLM proxy in front of an API elsewhere (Proxy), or an Ollama (Hosted). */
 import type { KubeObject } from '../kube/object.ts'
-import { masterKeyVar } from './agent-environment.ts'
+import { hasGeneratedKey, masterKeyVar } from './agent-environment.ts'
 import type { Installation } from './installation.ts'
 import { LITELLM_FOLDER, LITELLM_KEY, litellmConfig } from './litellm.ts'
 import {
@@ -17,7 +17,7 @@ import {
   workloadName,
 } from './names.ts'
 import { type ClusterModelApi, childMeta, type GeneratedSecret, type Plan, planned } from './plan.ts'
-import { declaredVars, type EnvVar, literal, secretVar, textVar, withUserVars } from './pod/environment.ts'
+import { type EnvVar, literal, secretVar, textVar, withUserVars } from './pod/environment.ts'
 import { type Container, configMapOf, deploymentOf, httpProbe, serviceOf } from './pod/pod.ts'
 import {
   type EffectiveTelemetry,
@@ -36,6 +36,7 @@ const HOSTED_GRACE_SECONDS = 30
 /** A model of some gigabytes is pulled before the pod is ready. */
 const PULL_SECONDS = 3_600
 const MASTER_KEY_BYTES = 32
+const KEY_MARK_CHARS = 4
 
 /**
  * `$1` is the model. The server has to answer before anything can be asked of it; a model that is there already is not asked for
@@ -66,7 +67,7 @@ export function desiredModelApi(api: ClusterModelApi, { installation, configVers
     if (api.spec.mode === 'Hosted') return { objects: hostedChildren(api, installation), secrets: [], unmet: [] }
     return {
       objects: proxyChildren(api, telemetry, installation, configVersion),
-      secrets: declaredVars(api.spec, MAIN).names.has('LITELLM_MASTER_KEY') ? [] : [masterKeySecret(api)],
+      secrets: hasGeneratedKey(api) ? [masterKeySecret(api)] : [],
       unmet: [],
     }
   })
@@ -114,8 +115,9 @@ function proxyChildren(
     ? { secret: { secretName: ref.name, items: [{ key: ref.key, path: LITELLM_KEY }] } }
     : { configMap: { name: configName } }
   const pod = { main, volumes: [{ name: CONFIG_VOLUME, ...source }], graceSeconds: PROXY_GRACE_SECONDS }
-  // The key itself is no part of it: a hash of a key is a way to try keys out.
-  const configHash = hashOf([config ?? '', configVersion ?? ''])
+  // Another key rolls the pods. So short a hash of it says that it changed, and proves no guess of it.
+  const keyMark = key === undefined ? [] : [hashOf([key]).slice(0, KEY_MARK_CHARS)]
+  const configHash = hashOf([config ?? '', configVersion ?? '', ...keyMark])
   return [
     ...(key === undefined ? [] : [apiKeySecret(api, key)]),
     ...(config === undefined ? [] : [configMapOf(api, configName, { [LITELLM_KEY]: config })]),

@@ -32,6 +32,8 @@ export const MANAGED_BY = 'kaos-operator'
 export const MANAGED_BY_LABEL = 'app.kubernetes.io/managed-by'
 /** On pod templates: a change of what the pods read at their start rolls them. */
 export const CONFIG_HASH_ANNOTATION = 'kaos.tools/config-hash'
+/** On pod templates of agents: uid of the ModelAPI whose key they are given. One that is made anew under the same name has another key. */
+export const KEY_OWNER_ANNOTATION = 'kaos.tools/model-api-uid'
 
 /** Of Deployment, Service, ServiceAccount, NetworkPolicy, PodDisruptionBudget and of the ConfigMap with the manifest. */
 export function workloadName(kind: OwnedKind, name: string): string {

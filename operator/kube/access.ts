@@ -1,6 +1,6 @@
 /**
- * Where the API server is and who we are there. In a pod: the mounted ServiceAccount, read here. Elsewhere: a kubeconfig, read by
- * client-node, which knows its many ways to log in; it is loaded only then, because it takes 60 MB of memory.
+ * Where the API server is and who we are there. In a pod: the mounted ServiceAccount. Elsewhere: a kubeconfig; one that has to log in somewhere
+ * is read by client-node, which knows the many ways and is loaded only then, because it takes 60 MB of memory.
  */
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
@@ -9,6 +9,7 @@ import type { SecureContextOptions } from 'node:tls'
 import { Agent, type Dispatcher, ProxyAgent } from 'undici'
 import { KaosError, messageOf } from '../../bus/wire/errors.ts'
 import { sha256 } from '../../bus/wire/json.ts'
+import { type PlainKubeconfig, plainKubeconfig } from './login/plain-kubeconfig.ts'
 
 export const ACCESS_LIMITS = {
   /** How long headers and keys are used before their files are read again; the kubelet changes a token long before it ends. */
@@ -69,6 +70,12 @@ export async function findCluster(
 export async function kubeconfigCluster(paths: string): Promise<Cluster> {
   const failed = (reason: string, cause?: unknown) =>
     new KaosError('cluster_settings', `could not use the kubeconfig "${paths}": ${reason}`, { cause })
+  const source = `kubeconfig "${paths}"`
+  const plain = paths.includes(':') ? undefined : await plainKubeconfig(paths)
+  if (plain) {
+    checkServer(plain, failed)
+    return { source, namespace: plain.namespace, load: plainLoad(plain, failed) }
+  }
   const { KubeConfig } = await import('@kubernetes/client-node')
   const config = new KubeConfig()
   try {
@@ -86,9 +93,7 @@ export async function kubeconfigCluster(paths: string): Promise<Cluster> {
   const user = config.getCurrentUser()
   if (!cluster) throw failed(`its current context "${config.getCurrentContext()}" names no cluster`)
   if (!user) throw failed(`its current context "${config.getCurrentContext()}" names no user`)
-  checkServer(cluster.server, failed)
-  if (cluster.proxyUrl?.startsWith('socks'))
-    throw failed(`field "proxy-url" is "${cluster.proxyUrl}": SOCKS proxies are not supported`)
+  checkServer(cluster, failed)
   const namespace = config.getContextObject(config.getCurrentContext())?.namespace ?? 'default'
   // client-node refuses plain HTTP altogether; what is refused here was decided above.
   const used = new KubeConfig()
@@ -111,7 +116,17 @@ export async function kubeconfigCluster(paths: string): Promise<Cluster> {
       proxyUrl: cluster.proxyUrl,
     }
   }
-  return { source: `kubeconfig "${paths}"`, namespace, load }
+  return { source, namespace, load }
+}
+
+function plainLoad({ server, proxyUrl, load }: PlainKubeconfig, failed: (reason: string, cause?: unknown) => KaosError) {
+  return async (): Promise<Credentials> => {
+    try {
+      return { server, proxyUrl, ...(await load()) }
+    } catch (error) {
+      throw failed(messageOf(error), error)
+    }
+  }
 }
 
 async function inCluster(env: NodeJS.ProcessEnv, folder: string): Promise<Cluster> {
@@ -134,7 +149,11 @@ async function inCluster(env: NodeJS.ProcessEnv, folder: string): Promise<Cluste
 }
 
 /** A token over plain HTTP is read by whoever is on the way. */
-function checkServer(server: string, failed: (reason: string) => KaosError): void {
+function checkServer(
+  { server, proxyUrl }: { readonly server: string; readonly proxyUrl?: string | undefined },
+  failed: (reason: string) => KaosError,
+): void {
+  if (proxyUrl?.startsWith('socks')) throw failed(`field "proxy-url" is "${proxyUrl}": SOCKS proxies are not supported`)
   if (!URL.canParse(server)) throw failed(`field "server" is "${server}", which is no URL`)
   const { protocol, hostname } = new URL(server)
   if (protocol === 'https:') return

@@ -5,7 +5,7 @@
 import { LRUCache } from 'lru-cache'
 import { KaosError } from '../../bus/wire/errors.ts'
 import { canonicalText, sha256 } from '../../bus/wire/json.ts'
-import { isNotFound, isOtherUid } from './api-error.ts'
+import { isConflict, isNotFound, isOtherUid } from './api-error.ts'
 import type { KubeClient, Written } from './client.ts'
 import { controllerOf, type KubeObject, keyOf, type Resource } from './object.ts'
 import { project } from './projection.ts'
@@ -15,6 +15,9 @@ export const FIELD_MANAGER = 'kaos-operator'
 export const STATUS_MANAGER = 'kaos-operator-status'
 /** Hash of what was last applied. Whoever removes it asks for a new apply. */
 export const INTENT_ANNOTATION = 'kaos.tools/applied'
+
+/** Kinds that must have a selector: that of another object differs from ours, which is a conflict. Any other may be merged with ours in silence. */
+const CONFLICTING: readonly string[] = ['Deployment', 'NetworkPolicy']
 
 /** Answers that are remembered: children and statuses of all resources. One that is forgotten costs at most a write that changes nothing. */
 const ANSWERS_MAX = 20_000
@@ -45,7 +48,8 @@ export class Applier {
 
   /**
    * `intent` is all that we want of the object, each time; a field that is no longer in it is deleted. `live` is the object as last seen.
-   * Conflicts with others are decided in our favour. Rejects as the client does.
+   * Conflicts with others are decided in our favour, unless the object is none of ours: then nothing in it is changed. Rejects as the client does,
+   * and with NameTakenError.
    */
   async apply(
     resource: Resource,
@@ -69,9 +73,60 @@ export class Applier {
     }
     // What we last wrote has not come back to us yet, or nobody has written since: of a Secret that is watched without its content, that is all we see.
     if (live && settled?.intent === hash && settled.uid === live.metadata.uid && !isNewer(live, settled)) return NOTHING
-    const written = await this.#client.apply(resource, marked, { ...options, fieldManager: FIELD_MANAGER, isForced: true })
+    const written = await this.#take(resource, marked, live, options)
     if (!options.isDryRun) this.#answers.set(id, answerOf(written.object, hash, projectionOf(written.object, marked)))
     return { ...written, isCreated: live === undefined && settled?.uid !== written.object.metadata.uid }
+  }
+
+  /** An object that we see is ours already; before the first write somebody else's may be there. */
+  async #take(
+    resource: Resource,
+    intent: KubeObject,
+    live: KubeObject | undefined,
+    options: CallOptions & { readonly isDryRun?: boolean },
+  ): Promise<Written> {
+    const write = (isForced: boolean) =>
+      this.#client.apply(resource, intent, { ...options, fieldManager: FIELD_MANAGER, isForced })
+    if (live) {
+      await this.refuseForeign(resource, intent, live, options)
+      return write(true)
+    }
+    if (!CONFLICTING.includes(resource.kind)) return write(await this.isOurs(resource, intent, options))
+    try {
+      return await write(false)
+    } catch (error) {
+      if (!isConflict(error) || !(await this.isOurs(resource, intent, options))) throw error
+      return write(true)
+    }
+  }
+
+  /**
+   * Whether an object of this name is there; with another controller than `intent` names, or with none, it is somebody else's: NameTakenError. For
+   * what is not among the objects that we see.
+   */
+  async isOurs(resource: Resource, intent: KubeObject, options: CallOptions): Promise<boolean> {
+    const { name, namespace } = intent.metadata
+    const selection = { namespace, fieldSelector: `metadata.name=${name}`, isMetadataOnly: true }
+    const { items } = await this.#client.list(resource, selection, options)
+    const [found] = items
+    if (!found) return false
+    await this.refuseForeign(resource, intent, found, options)
+    if (controllerOf(intent) && !controllerOf(found)) throw new NameTakenError(resource, intent)
+    return true
+  }
+
+  /**
+   * Throws where `found` has another controller than `intent`. What an owner of the same name has left, that was deleted and made anew, is removed, as
+   * the garbage collector will do some time: that is retryable.
+   */
+  async refuseForeign(resource: Resource, intent: KubeObject, found: KubeObject, options: CallOptions): Promise<void> {
+    const [ours, other] = [controllerOf(intent), controllerOf(found)]
+    if (!ours || !other || ours.uid === other.uid) return
+    if (ours.kind !== other.kind || ours.name !== other.name) throw new NameTakenError(resource, intent)
+    const { uid } = found.metadata
+    await this.#client.delete(resource, found.metadata, { ...options, uid })
+    const why = `there was still that of the ${other.kind} "${other.name}" of before`
+    throw new KaosError('cluster_busy', `could not apply ${resource.kind} "${keyOf(intent)}": ${why}`)
   }
 
   /** `status` is the whole status of `live`, under a manager of its own. An object that is gone, or another of its name, is left alone. */
@@ -119,6 +174,14 @@ export class Applier {
       if (await this.#client.delete(resource, object.metadata, { ...options, uid })) deleted.push(object)
     }
     return deleted
+  }
+}
+
+/** A Kubernetes object of the name that we need is somebody else's. */
+export class NameTakenError extends KaosError {
+  constructor({ kind }: Resource, intent: KubeObject) {
+    super('cluster_refused', `could not apply ${kind} "${keyOf(intent)}": an object of that name is there that is not ours`)
+    this.name = 'NameTakenError'
   }
 }
 

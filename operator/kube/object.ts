@@ -63,12 +63,6 @@ export function keyOf(object: { readonly metadata: Pick<ObjectMeta, 'name' | 'na
   return namespace === undefined ? name : `${namespace}/${name}`
 }
 
-/** The parts of a key; `namespace` is absent where the key has none. */
-export function splitKey(key: string): { readonly namespace?: string; readonly name: string } {
-  const slash = key.indexOf('/')
-  return slash < 0 ? { name: key } : { namespace: key.slice(0, slash), name: key.slice(slash + 1) }
-}
-
 /** The owner that manages the object, as the garbage collector sees it. */
 export function controllerOf(object: KubeObject): OwnerReference | undefined {
   return object.metadata.ownerReferences?.find((owner) => owner.controller === true)

@@ -1,4 +1,8 @@
-/** The objects of one kind as last seen, by key and by index. Tells what each look changed; an object with another uid is another object. */
+/**
+ * The objects of one kind as last seen, by key and by index. Tells what each look changed; an object with another uid is another object. Objects are
+ * never changed in place, so parts that equal each other are held once.
+ */
+import { LRUCache } from 'lru-cache'
 import { type KubeObject, keyOf } from './object.ts'
 
 export type Change =
@@ -6,11 +10,19 @@ export type Change =
   | { readonly type: 'updated'; readonly object: KubeObject; readonly before: KubeObject }
   | { readonly type: 'deleted'; readonly object: KubeObject }
 
+const PARTS_LIMITS = {
+  /** Parts of objects of one kind that are remembered. What is common to all is seen again and again, and stays. */
+  partsMax: 300,
+  /** As JSON. Larger ones are hardly ever the same. */
+  charsMax: 1_000,
+} as const
+
 /** The values under which an object is found. */
 export type Indexer = (object: KubeObject) => readonly string[]
 
 export class Store {
   readonly #objects = new Map<string, KubeObject>()
+  readonly #parts = new Parts()
   readonly #indexers: Readonly<Record<string, Indexer>>
   readonly #indexes: Readonly<Record<string, Map<string, Set<string>>>>
 
@@ -45,9 +57,10 @@ export class Store {
   }
 
   /** No change: the same version as before. Two: another object has taken the name. */
-  put(object: KubeObject): readonly Change[] {
-    const key = keyOf(object)
+  put(given: KubeObject): readonly Change[] {
+    const key = keyOf(given)
     const before = this.#objects.get(key)
+    const object = this.#parts.shareIn(given)
     if (!before) {
       this.#set(key, object)
       return [{ type: 'added', object }]
@@ -102,5 +115,30 @@ export class Store {
         if (keys?.size === 0) entries.delete(value)
       }
     }
+  }
+}
+
+/** The Deployments of a thousand agents differ in a few names: with the rest of them held once they take a third of the memory. */
+class Parts {
+  readonly #known = new LRUCache<string, NonNullable<unknown>>({ max: PARTS_LIMITS.partsMax })
+
+  /** `object` itself, which is nobody else's, with parts that others have too. */
+  shareIn<Whole extends object>(whole: Whole): Whole {
+    for (const [name, part] of Object.entries(whole)) {
+      const shared = this.#share(part)
+      if (shared !== part) (whole as Record<string, unknown>)[name] = shared
+    }
+    return whole
+  }
+
+  #share(part: unknown): unknown {
+    if (typeof part !== 'string' && (typeof part !== 'object' || part === null)) return part
+    const text = JSON.stringify(part)
+    if (text.length > PARTS_LIMITS.charsMax) return typeof part === 'string' ? part : this.shareIn(part)
+    const known = this.#known.get(text)
+    if (known !== undefined) return known
+    if (typeof part === 'object') this.shareIn(part)
+    this.#known.set(text, part)
+    return part
   }
 }

@@ -51,7 +51,10 @@ export interface Answered {
 }
 
 export interface TransportOptions {
-  /** Called before each try of a write; what it throws is what the write ends with. Leadership is checked here. */
+  /**
+   * Called before each try of a write, and again when it goes out, for a connection may take its time, and this process may stand still meanwhile.
+   * What it throws is what the write ends with. Leadership is checked here.
+   */
   readonly guard?: (() => void) | undefined
   readonly onAnswer?: ((answered: Answered) => void) | undefined
 }
@@ -142,7 +145,9 @@ export class Transport {
     const answered = (status: number) =>
       this.#options.onAnswer?.({ verb: call.verb, kind: call.kind, status, ms: performance.now() - startedAt })
     try {
-      const answer = await dispatcher.request({
+      const { guard } = this.#options
+      const way = guard && METHODS[call.verb] !== 'GET' ? dispatcher.compose(checking(guard)) : dispatcher
+      const answer = await way.request({
         origin,
         path: `${prefix}${call.path}${queryOf(call.query)}`,
         method: METHODS[call.verb],
@@ -157,6 +162,22 @@ export class Transport {
       throw deadline.errorFor(error)
     }
   }
+}
+
+/** Calls `guard` at the moment at which a connection takes the request. */
+function checking(guard: () => void): Dispatcher.DispatcherComposeInterceptor {
+  return (dispatch) => (options, handler) =>
+    dispatch(options, {
+      onRequestStart: (controller, context) => {
+        guard()
+        handler.onRequestStart?.(controller, context)
+      },
+      onRequestUpgrade: (...given) => handler.onRequestUpgrade?.(...given),
+      onResponseStart: (...given) => handler.onResponseStart?.(...given),
+      onResponseData: (...given) => handler.onResponseData?.(...given),
+      onResponseEnd: (...given) => handler.onResponseEnd?.(...given),
+      onResponseError: (...given) => handler.onResponseError?.(...given),
+    })
 }
 
 /** A time-out and the caller's signal in one, without anything left on the caller's signal afterwards. */

@@ -1,10 +1,13 @@
 /** All that only the leader does: a controller for each kind, the scaler, streams and Events. Begun when the lease is won, ended before it is given up. */
+import { type Retention, type RetentionOptions, startRetention } from '../../bus/retention/retention.ts'
+import type { RetentionRun } from '../../bus/retention/run.ts'
 import type { Replicas } from '../../bus/streams.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import type { BrokerLink } from '../broker/link.ts'
+import { type BrokerLink, OPERATOR_INBOX } from '../broker/link.ts'
 import { BrokerMail } from '../broker/mail.ts'
 import { type AgentRef, agentKey } from '../broker/owner.ts'
 import { StreamKeeper } from '../broker/streams.ts'
+import { ToolBacklogs } from '../broker/tool-backlogs.ts'
 import { ToolNames } from '../broker/tool-names.ts'
 import { CONTROLLER_LIMITS, Controller, type ControllerOptions, ownerKeys, type Watch } from '../controller.ts'
 import type { Installation } from '../desired/installation.ts'
@@ -12,13 +15,14 @@ import type { OwnedKind } from '../desired/names.ts'
 import { Applier } from '../kube/apply.ts'
 import type { KubeClient } from '../kube/client.ts'
 import { EventRecorder } from '../kube/events.ts'
-import { type KubeObject, keyOf } from '../kube/object.ts'
+import { controllerOf, type KubeObject, keyOf } from '../kube/object.ts'
 import type { Reflector } from '../kube/reflector.ts'
 import type { Change } from '../kube/store.ts'
 import { AgentReconciler } from '../reconcile/agent.ts'
-import { Children } from '../reconcile/children.ts'
+import { Children, type ChildrenOptions } from '../reconcile/children.ts'
 import { type ClusterView, podOwnerKeys } from '../reconcile/cluster-view.ts'
-import { DEPLOYMENTS } from '../reconcile/kinds.ts'
+import { Departures, type DeparturesOptions } from '../reconcile/departures.ts'
+import { DEPLOYMENTS, SECRETS } from '../reconcile/kinds.ts'
 import { McpServerReconciler } from '../reconcile/mcp-server.ts'
 import { ModelApiReconciler } from '../reconcile/model-api.ts'
 import { DeploymentScales } from '../reconcile/scaling.ts'
@@ -28,6 +32,7 @@ import { Streams, type StreamsOptions } from '../reconcile/streams.ts'
 import { Turns } from '../reconcile/turns.ts'
 import { Scaler } from '../scale/scaler.ts'
 import type { Metrics } from './metrics.ts'
+import { TerminatingNamespaces } from './namespaces.ts'
 import { StateChanges, scalingMeter } from './scaling-meter.ts'
 
 /** The first three together are less than ten seconds: so long a process that is told to end may take. */
@@ -54,7 +59,12 @@ export interface LeadingOptions {
   readonly identity: string
   readonly metrics: Metrics
   readonly log: Logger
+  /** Whose resources are kept; absent: those of all namespaces. */
+  readonly namespaces?: readonly string[] | undefined
   readonly streamLimits?: StreamsOptions['limits']
+  readonly childrenLimits?: ChildrenOptions['limits']
+  readonly departureLimits?: DeparturesOptions['limits']
+  readonly retentionTimes?: Pick<RetentionOptions, 'now' | 'firstMs'>
 }
 
 export class Leading {
@@ -62,10 +72,14 @@ export class Leading {
   private readonly scaler: Scaler
   private readonly stateChanges: StateChanges
   private readonly toolNames: ToolNames
+  private readonly toolBacklogs: ToolBacklogs
+  private readonly toolChanges: StateChanges
+  private readonly terminating: TerminatingNamespaces
   private readonly recorder: EventRecorder
   private readonly options: LeadingOptions
   private readonly ends: (() => void)[] = []
   private look: NodeJS.Timeout | undefined
+  private retention: Retention | undefined
 
   constructor(options: LeadingOptions) {
     this.options = options
@@ -76,9 +90,19 @@ export class Leading {
     const applier = new Applier(client)
     const turns = new Turns()
     const keeper = new StreamKeeper(link, { replicas: streamReplicas })
-    const limits = options.streamLimits
-    const streams = new Streams({ client, keeper, link, recorder, ...(limits && { limits }) })
-    const children = new Children({ client, applier, view, turns })
+    const { namespaces = [], streamLimits, childrenLimits, departureLimits } = options
+    const streams = new Streams({ client, keeper, link, recorder, ...(streamLimits && { limits: streamLimits }) })
+    const children = new Children({ client, applier, view, turns, ...(childrenLimits && { limits: childrenLimits }) })
+    const onTerminating = (namespace: string) => this.addAllOf(namespace)
+    this.terminating = new TerminatingNamespaces({ client, namespaces, onTerminating, log })
+    const departures = new Departures({
+      streams,
+      children,
+      view,
+      recorder,
+      isTerminating: (namespace) => this.terminating.has(namespace),
+      ...(departureLimits && { limits: departureLimits }),
+    })
     const statuses = new StatusWriter({ applier, recorder })
     const scales = new DeploymentScales({ client, view, turns })
     this.stateChanges = new StateChanges((key) => this.controllers.agents.add(key))
@@ -97,10 +121,17 @@ export class Leading {
       },
     })
     this.toolNames = new ToolNames({ link, log, onChange: (server) => this.controllers.mcpServers.add(agentKey(server)) })
-    const shared = { installation, view, streams, keeper, children, statuses }
+    this.toolChanges = new StateChanges((key) => this.controllers.mcpServers.add(key))
+    this.toolBacklogs = new ToolBacklogs({
+      link,
+      log,
+      onChange: (server, backlog) => this.toolChanges.note(server, { active: backlog === undefined ? 'Unknown' : 'True' }),
+      onForgotten: (server) => this.toolChanges.forget(server),
+    })
+    const shared = { installation, view, streams, keeper, departures, children, statuses }
     const scalingOf = (agent: AgentRef) => (this.stateChanges.hasTold(agent) ? this.scaler.state(agent) : undefined)
     const agents = new AgentReconciler({ ...shared, scaler: this.scaler, scales, scalingOf })
-    const mcpServers = new McpServerReconciler({ ...shared, toolNames: this.toolNames })
+    const mcpServers = new McpServerReconciler({ ...shared, toolNames: this.toolNames, toolBacklogs: this.toolBacklogs })
     const modelApis = new ModelApiReconciler({ ...shared, client })
     this.controllers = {
       agents: this.controller('Agent', view.agents, agents),
@@ -125,11 +156,22 @@ export class Leading {
       () => addAll(mcpServers, view.mcpServers.store.list()),
       () => true,
     )
+    // The key that a ModelAPI asks for comes after the ModelAPI.
+    this.onChange(
+      view.children(SECRETS),
+      ({ object }) => {
+        const owner = controllerOf(object)
+        if (owner?.kind !== 'ModelAPI') return
+        addAll(agents, view.agentsWithModelApi({ ...object, metadata: { ...object.metadata, name: owner.name } }))
+      },
+      () => true,
+    )
     // Its first look was perhaps before there was anything to scale.
     this.onChange(view.children(DEPLOYMENTS), ({ type }) => {
       if (type === 'added') this.lookLater()
     })
     this.scaler.start()
+    this.retention = this.startRetention()
     // What could not be done without the broker; and it may be another one.
     this.ends.push(
       link.onConnect(() => {
@@ -144,9 +186,34 @@ export class Leading {
     for (const end of this.ends.splice(0)) end()
     clearTimeout(this.look)
     this.stateChanges.stop()
-    await Promise.all([this.scaler.stop(), ...Object.values(this.controllers).map((controller) => controller.stop())])
+    this.toolChanges.stop()
+    this.toolBacklogs.close()
+    await this.terminating.stop()
+    const controllers = Object.values(this.controllers)
+    await Promise.all([this.scaler.stop(), this.retention?.stop(), ...controllers.map((controller) => controller.stop())])
     this.toolNames.close()
     await within(LEADING_LIMITS.eventsMs, this.recorder.flush())
+  }
+
+  private startRetention(): Retention {
+    const { link, namespaces, installation, metrics, log, retentionTimes } = this.options
+    return startRetention({
+      settings: link.settings,
+      inboxPrefix: OPERATOR_INBOX,
+      namespaces,
+      days: installation.retention.days,
+      log,
+      onRun: (run, ms) => measureRetention(metrics, run, ms),
+      ...retentionTimes,
+    })
+  }
+
+  /** Whatever holds a finalizer there. */
+  private addAllOf(namespace: string): void {
+    const { agents, mcpServers } = this.options.view
+    const isThere = ({ metadata }: KubeObject) => metadata.namespace === namespace
+    addAll(this.controllers.agents, agents.store.list().filter(isThere))
+    addAll(this.controllers.mcpServers, mcpServers.store.list().filter(isThere))
   }
 
   /** Once for all that come within this time: there may be a thousand new ones. */
@@ -203,11 +270,21 @@ export class Leading {
     const kinds = [view.agents, view.mcpServers, view.modelApis].map(({ resource }) => resource.kind)
     const each = (value: (queue: (typeof queues)[number]) => number) =>
       queues.map((queue, i) => [{ kind: kinds[i]! }, value(queue)] as const)
+    metrics.gauge('kaos_tool_backlog', () =>
+      [...this.toolBacklogs.all()].map(([{ namespace, name }, calls]) => [{ namespace, tool: name }, calls] as const),
+    )
     metrics.gauge('kaos_operator_queue_depth', () => each(({ depth }) => depth))
     metrics.gauge('kaos_operator_queue_running', () => each(({ running }) => running))
     metrics.gauge('kaos_operator_queue_oldest_seconds', () => each(({ waitedMs }) => waitedMs / 1_000))
     metrics.gauge('kaos_operator_queue_failing', () => each(({ failing }) => failing))
   }
+}
+
+function measureRetention(metrics: Metrics, run: RetentionRun | undefined, ms: number): void {
+  const result = run && run.failed === 0 ? 'ok' : 'failed'
+  metrics.observe('kaos_operator_retention_seconds', ms / 1_000, { result })
+  for (const what of ['traces', 'tasks', 'messages'] as const)
+    metrics.add('kaos_operator_retention_removed_total', { what }, run?.[what] ?? 0)
 }
 
 function addAll(controller: Controller, objects: readonly KubeObject[]): void {

@@ -31,7 +31,12 @@ export const operatorMetrics = {
     [],
     seconds,
   ),
+  kaos_operator_retention_seconds: row('histogram', 'How long a run took that removes what ended long ago.', ['result'], seconds),
+  kaos_operator_retention_removed_total: row('counter', 'What was removed because it ended long ago: traces, tasks, messages.', [
+    'what',
+  ]),
   kaos_agent_backlog: row('gauge', 'Messages that wait or are in hand.', ['namespace', 'agent']),
+  kaos_tool_backlog: row('gauge', 'Calls that wait for a tool server or are in hand.', ['namespace', 'tool']),
   kaos_agent_replicas: row('gauge', 'Pods that are asked for (desired) and that are ready.', ['namespace', 'agent', 'state']),
 } as const satisfies Readonly<Record<string, Row>>
 

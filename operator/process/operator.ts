@@ -12,11 +12,13 @@ import { type Cluster, ClusterAccess } from '../kube/access.ts'
 import { KubeClient } from '../kube/client.ts'
 import { acquireLease, type LEASE_LIMITS, type Leadership } from '../kube/lease.ts'
 import type { Answered } from '../kube/transport.ts'
-import { ClusterView } from '../reconcile/cluster-view.ts'
+import type { ChildrenOptions } from '../reconcile/children.ts'
+import { ClusterView, type ClusterViewOptions } from '../reconcile/cluster-view.ts'
+import type { DeparturesOptions } from '../reconcile/departures.ts'
 import type { StreamsOptions } from '../reconcile/streams.ts'
 import { refuseRival } from '../rival.ts'
 import type { OperatorHealth } from './health-server.ts'
-import { Leading } from './leading.ts'
+import { Leading, type LeadingOptions } from './leading.ts'
 import { Metrics } from './metrics.ts'
 
 export const LEASE_NAME = 'kaos-actors-operator'
@@ -42,7 +44,11 @@ export interface OperatorOptions {
     | { readonly name: string; readonly limits?: Partial<Readonly<Record<keyof typeof LEASE_LIMITS, number>>> }
     | undefined
   readonly log: Logger
+  readonly watchLimits?: ClusterViewOptions['limits']
   readonly streamLimits?: StreamsOptions['limits']
+  readonly childrenLimits?: ChildrenOptions['limits']
+  readonly departureLimits?: DeparturesOptions['limits']
+  readonly retentionTimes?: LeadingOptions['retentionTimes']
 }
 
 export class Operator {
@@ -77,6 +83,7 @@ export class Operator {
       namespaces,
       systemNamespace: installation.namespace,
       log,
+      ...(options.watchLimits && { limits: options.watchLimits }),
       onRestart: (kind, why) => metrics.add('kaos_operator_watch_restarts_total', { kind, why }),
     })
     this.link = new BrokerLink({ settings: broker, log })
@@ -130,7 +137,8 @@ export class Operator {
   }
 
   private async lead(): Promise<void> {
-    const { installation, lease, streamReplicas, streamLimits, log } = this.options
+    const { installation, namespaces, lease, streamReplicas, streamLimits, childrenLimits, departureLimits, log } = this.options
+    const { retentionTimes } = this.options
     const { client, view, link, metrics } = this
     const identity = `${hostname()}_${randomUUID().slice(0, 8)}`
     const { signal } = this.stopping
@@ -157,7 +165,14 @@ export class Operator {
     await this.brokerOrLater()
     const guarded = client.withGuard(leadership.check)
     const options = { client: guarded, view, link, installation, streamReplicas, identity, metrics, log }
-    this.leading = new Leading({ ...options, ...(streamLimits && { streamLimits }) })
+    this.leading = new Leading({
+      ...options,
+      namespaces,
+      ...(streamLimits && { streamLimits }),
+      ...(childrenLimits && { childrenLimits }),
+      ...(departureLimits && { departureLimits }),
+      ...(retentionTimes && { retentionTimes }),
+    })
     if (signal.aborted) return
     await this.leading.start()
     this.hasBegun = true

@@ -6,7 +6,7 @@ import type { Metrics } from './metrics.ts'
 /** A backlog breathes with every message; the status is told a new one so often at most. What scaling does is told at once. */
 const BACKLOG_EVERY_MS = 15_000
 
-/** Decides when a changed state of scaling is worth a look at the agent. */
+/** Decides when a changed state of scaling, or a backlog alone, is worth a look at the agent or tool server. */
 export class StateChanges {
   private readonly look: (key: string) => void
   private readonly told = new Map<string, string>()
@@ -16,7 +16,7 @@ export class StateChanges {
     this.look = look
   }
 
-  note(agent: AgentRef, { active, replicas }: Pick<ScalingState, 'active' | 'replicas'>): void {
+  note(agent: AgentRef, { active, replicas }: Pick<ScalingState, 'active'> & Partial<Pick<ScalingState, 'replicas'>>): void {
     const key = agentKey(agent)
     const said = `${active} ${replicas}`
     if (this.told.get(key) !== said) {

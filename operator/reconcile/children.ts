@@ -2,13 +2,19 @@
 import { randomBytes } from 'node:crypto'
 import type { GeneratedSecret, Plan } from '../desired/plan.ts'
 import { ApiError, isConflict } from '../kube/api-error.ts'
-import { type Applier, FIELD_MANAGER } from '../kube/apply.ts'
+import { type Applier, FIELD_MANAGER, NameTakenError } from '../kube/apply.ts'
 import type { KubeClient } from '../kube/client.ts'
-import { type KubeObject, keyOf, type Resource } from '../kube/object.ts'
+import { controllerOf, type KubeObject, keyOf, type Resource } from '../kube/object.ts'
 import type { Finding } from '../status/reasons.ts'
 import type { ClusterView } from './cluster-view.ts'
 import { CONFIG_MAPS, childKinds, DEPLOYMENTS, SECRETS, SERVICE_ACCOUNTS } from './kinds.ts'
+import { replicasIn, SCALE_MANAGER } from './scaling.ts'
 import type { Turns } from './turns.ts'
+
+export const CHILDREN_LIMITS = {
+  /** What the API server refused is tried again after this: that a quota or a policy has changed, or another object is gone, nobody tells us. */
+  refusedAgainMs: 60_000,
+} as const
 
 export interface ChildrenOptions {
   readonly client: KubeClient
@@ -16,24 +22,27 @@ export interface ChildrenOptions {
   readonly view: ClusterView
   /** Deployments are written one at a time, by whoever writes them. */
   readonly turns: Turns
+  readonly limits?: Partial<Readonly<Record<keyof typeof CHILDREN_LIMITS, number>>>
 }
 
 export interface CarriedOut {
   /** The same, or that the API server does not take it. */
   readonly plan: Plan
   /** As it is now; undefined: there is none. */
-  readonly deployment: KubeObject | undefined
-  /** What was refused may be taken later, though nothing here changes: a quota, a policy. */
-  readonly mayPass: boolean
+  readonly deployment?: KubeObject | undefined
+  /** What was refused may be taken later, though nothing here changes. */
+  readonly retryAfterMs?: number
 }
 
 type ChildrenPlan = Extract<Plan, { is: 'children' }>
 
 export class Children {
   private readonly options: ChildrenOptions
+  private readonly limits: Readonly<Record<keyof typeof CHILDREN_LIMITS, number>>
 
   constructor(options: ChildrenOptions) {
     this.options = options
+    this.limits = { ...CHILDREN_LIMITS, ...options.limits }
   }
 
   deploymentOf(owner: KubeObject): KubeObject | undefined {
@@ -49,18 +58,33 @@ export class Children {
     plan: Plan,
     { signal, replicasNow }: { readonly signal: AbortSignal; readonly replicasNow?: () => number | undefined },
   ): Promise<CarriedOut> {
-    if (plan.is !== 'children') return { plan, deployment: this.deploymentOf(owner), mayPass: false }
+    if (plan.is !== 'children') return { plan, deployment: this.deploymentOf(owner) }
     try {
       const deployment = await this.applyAll(plan, signal, replicasNow)
       await this.prune(owner, plan, signal)
-      return { plan, deployment: deployment ?? this.deploymentOf(owner), mayPass: false }
+      return { plan, deployment: deployment ?? this.deploymentOf(owner) }
     } catch (error) {
       const refusal = refusalOf(error)
       if (!refusal) throw error
       const { telemetry } = plan
       const refused: Plan = { is: 'refused', ...refusal, telemetry }
-      return { plan: refused, deployment: this.deploymentOf(owner), mayPass: refusal.reason !== 'SpecInvalid' }
+      const { refusedAgainMs } = this.limits
+      return {
+        plan: refused,
+        deployment: this.deploymentOf(owner),
+        ...(refusal.reason !== 'SpecInvalid' && { retryAfterMs: refusedAgainMs }),
+      }
     }
+  }
+
+  /** Asks for no pod any more. The Deployment itself goes with its owner: what removes it would come later, if the garbage collector is busy. */
+  async endPods(owner: KubeObject, signal: AbortSignal): Promise<void> {
+    const { client, turns } = this.options
+    const deployment = this.deploymentOf(owner)
+    if (!deployment || replicasIn(deployment) === 0) return
+    await turns.take(keyOf(deployment), async () => {
+      await client.patch(DEPLOYMENTS, deployment.metadata, { spec: { replicas: 0 } }, { signal, fieldManager: SCALE_MANAGER })
+    })
   }
 
   /** What pods read first, then all else. Resolves with the Deployment if it was written. */
@@ -96,15 +120,22 @@ export class Children {
 
   /** With random content, once: whoever reads it has it already. */
   private async createOnce({ metadata, key, prefix, randomBytes: bytes }: GeneratedSecret, signal: AbortSignal): Promise<void> {
-    const { client, view } = this.options
-    if (view.child(SECRETS, { metadata })) return
+    const { client, applier, view } = this.options
     const value = `${prefix}${randomBytes(bytes).toString('base64url')}`
     const secret = { apiVersion: 'v1', kind: 'Secret', metadata, type: 'Opaque', stringData: { [key]: value } }
+    const there = view.child(SECRETS, { metadata })
+    if (there) {
+      await applier.refuseForeign(SECRETS, secret, there, { signal })
+      // Left as an orphan by the owner before.
+      if (!controllerOf(there))
+        await client.patch(SECRETS, metadata, { metadata: { ownerReferences: metadata.ownerReferences } }, { signal })
+      return
+    }
     try {
       await client.create(SECRETS, secret, { signal, fieldManager: FIELD_MANAGER })
     } catch (error) {
-      // It is there and has not come to us yet.
-      if (!isConflict(error)) throw error
+      // It has not come to us yet, or is somebody else's.
+      if (!isConflict(error) || !(await applier.isOurs(SECRETS, secret, { signal }))) throw error
     }
   }
 
@@ -132,8 +163,14 @@ function childKind({ kind }: KubeObject): Resource {
 
 /** What the server will say again as long as nothing changes; undefined: worth another try. */
 function refusalOf(error: unknown): Finding | undefined {
+  if (error instanceof NameTakenError) {
+    return { reason: 'NameTaken', message: `${error.message}; remove that, or give this resource another name` }
+  }
   if (!(error instanceof ApiError)) return undefined
   const { status, message } = error
+  // Somebody was faster than we could see.
+  if (status === 422 && /Only one reference can have Controller set to true/.test(message))
+    return { reason: 'NameTaken', message }
   if (status === 422 || status === 400) return { reason: 'SpecInvalid', message }
   // A namespace that is going takes nothing new: the resource goes with it.
   if (status !== 403 || error.causes.some(({ reason }) => reason === 'NamespaceTerminating')) return undefined

@@ -7,7 +7,7 @@ import { MANAGED_BY, MANAGED_BY_LABEL, type OwnedKind, selectorOf } from '../des
 import { REGISTRY_CONFIG_MAP, REGISTRY_KEY } from '../desired/runtimes.ts'
 import type { KubeClient } from '../kube/client.ts'
 import { controllerOf, type KubeObject, keyOf, type Resource } from '../kube/object.ts'
-import { Reflector, type Restart } from '../kube/reflector.ts'
+import { Reflector, type ReflectorOptions, type Restart } from '../kube/reflector.ts'
 import type { Indexer } from '../kube/store.ts'
 import { AGENTS, CONFIG_MAPS, childKinds, DEPLOYMENTS, MCP_SERVERS, MODEL_APIS, PODS, SECRETS } from './kinds.ts'
 
@@ -19,6 +19,7 @@ export interface ClusterViewOptions {
   readonly systemNamespace: string
   readonly log: Logger
   readonly onRestart?: (kind: string, why: Restart) => void
+  readonly limits?: ReflectorOptions['limits']
 }
 
 /** Names of indexes: agents by what they name, children by the uid of their controller, pods by the workload that they belong to. */
@@ -54,13 +55,14 @@ export class ClusterView {
   readonly registry: Reflector
   private readonly childrenByKind: ReadonlyMap<string, Reflector>
 
-  constructor({ client, namespaces, systemNamespace, log, onRestart }: ClusterViewOptions) {
+  constructor({ client, namespaces, systemNamespace, log, onRestart, limits }: ClusterViewOptions) {
     const follow = (resource: Resource, more: Partial<ConstructorParameters<typeof Reflector>[0]> = {}) =>
       new Reflector({
         client,
         resource,
         namespaces,
         log,
+        ...(limits && { limits }),
         ...(onRestart && { onRestart: (why: Restart) => onRestart(resource.kind, why) }),
         ...more,
       })

@@ -1,20 +1,19 @@
 /** What one look at a ModelAPI does: children and status, from what is there now. It has no streams: models are asked over HTTP. */
+import type { ModelApiStatus } from '../../manifests/crd/status.ts'
 import type { Installation } from '../desired/installation.ts'
 import { desiredModelApi } from '../desired/model-api.ts'
 import type { ClusterModelApi } from '../desired/plan.ts'
 import type { KubeClient } from '../kube/client.ts'
 import type { KubeObject } from '../kube/object.ts'
 import type { Outcome } from '../queue.ts'
+import type { Moment } from '../status/conditions.ts'
 import { modelApiStatus } from '../status/model-api.ts'
-import { unreadableStatus } from '../status/ready.ts'
 import { readWorkload } from '../status/workload.ts'
 import type { Children } from './children.ts'
 import type { ClusterView } from './cluster-view.ts'
 import { MODEL_APIS, SECRETS } from './kinds.ts'
 import type { StatusWriter } from './status-writer.ts'
-import { conditionsOf, modelApiStatusOf, readModelApi } from './stored.ts'
-
-const REFUSED_AGAIN_MS = 60_000
+import { readModelApi } from './stored.ts'
 
 export interface ModelApiReconcilerOptions {
   readonly installation: Installation
@@ -32,28 +31,27 @@ export class ModelApiReconciler {
   }
 
   readonly reconcile = async (_key: string, object: KubeObject | undefined, signal: AbortSignal): Promise<Outcome> => {
+    const { statuses } = this.options
     if (!object || object.metadata.deletionTimestamp !== undefined) return
-    const { installation, view, children, statuses } = this.options
-    const workload = (deployment: KubeObject | undefined) => readWorkload(deployment, view.podsOf('ModelAPI', object))
     const stored = readModelApi(object)
-    if ('problem' in stored) {
-      const seen = statuses.latest(object)
-      const status = unreadableStatus(stored.problem, conditionsOf(seen), statuses.moment(seen))
-      return statuses.write(MODEL_APIS, seen, status, signal)
-    }
-    const api = stored.resource
+    if ('problem' in stored) return statuses.writeUnreadable(MODEL_APIS, object, stored.problem, signal)
+    return this.keep(object, stored.resource, signal)
+  }
+
+  readonly whilePaused = async (_key: string, object: KubeObject, signal: AbortSignal): Promise<Outcome> =>
+    this.options.statuses.writePaused(MODEL_APIS, object, signal)
+
+  private async keep(object: KubeObject, api: ClusterModelApi, signal: AbortSignal): Promise<Outcome> {
+    const { installation, view, children, statuses } = this.options
     const configVersion = await this.configVersion(api, signal)
     const planned = desiredModelApi(api, { installation, configVersion })
-    const { plan, deployment, mayPass } = await children.carryOut(object, planned, { signal })
-    const seen = statuses.latest(object)
+    const { plan, deployment, retryAfterMs } = await children.carryOut(object, planned, { signal })
+    const workload = readWorkload(deployment, view.podsOf('ModelAPI', object))
     const { clusterDomain } = installation
-    const status = modelApiStatus(
-      api,
-      { plan, workload: workload(deployment), clusterDomain, status: modelApiStatusOf(seen) },
-      statuses.moment(seen),
-    )
-    await statuses.write(MODEL_APIS, seen, status, signal)
-    return { afterMs: mayPass ? REFUSED_AGAIN_MS : undefined }
+    const compose = (status: ModelApiStatus | undefined, moment: Moment) =>
+      modelApiStatus(api, { plan, workload, clusterDomain, status }, moment)
+    await statuses.write(MODEL_APIS, object, compose, signal)
+    return { afterMs: retryAfterMs }
   }
 
   /**

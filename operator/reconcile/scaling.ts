@@ -15,7 +15,7 @@ import { AGENTS, DEPLOYMENTS } from './kinds.ts'
 import type { Turns } from './turns.ts'
 
 /** Of the counts that the scaler writes: an apply of the whole Deployment then has the same one. */
-const SCALE_MANAGER = `${FIELD_MANAGER}-scale`
+export const SCALE_MANAGER = `${FIELD_MANAGER}-scale`
 
 export interface DeploymentScalesOptions {
   readonly client: KubeClient

@@ -1,14 +1,17 @@
 /** Resources as the API server stores them, checked with the definitions in `manifests/`, and what agents find of what they name. */
 import type { z } from 'zod'
-import type { AgentStatus, Condition, McpServerStatus, ModelApiStatus } from '../../manifests/crd/status.ts'
+import type { Condition } from '../../manifests/crd/status.ts'
 import { agentSchema } from '../../manifests/kinds/agent.ts'
 import { mcpServerSchema } from '../../manifests/kinds/mcp-server.ts'
 import { modelApiSchema } from '../../manifests/kinds/model-api.ts'
+import { hasGeneratedKey } from '../desired/agent-environment.ts'
 import type { AgentDependencies, Found } from '../desired/dependencies.ts'
+import { masterKeySecretName } from '../desired/names.ts'
 import type { ClusterAgent, ClusterMcpServer, ClusterModelApi, ClusterResource } from '../desired/plan.ts'
-import type { KubeObject } from '../kube/object.ts'
+import { controllerOf, type KubeObject } from '../kube/object.ts'
 import { isTrue } from '../status/conditions.ts'
 import type { ClusterView } from './cluster-view.ts'
+import { SECRETS } from './kinds.ts'
 
 /** `problem`: the definition refuses it, which happens to what was stored before a rule was there, or where CEL has no words for a rule. */
 export type Stored<Resource> = { readonly resource: Resource } | { readonly problem: string }
@@ -43,10 +46,6 @@ function parse<Resource extends ClusterResource>(schema: z.ZodType, object: Kube
   return { problem: mistakes.join('; ') }
 }
 
-export const agentStatusOf = ({ status }: KubeObject) => status as AgentStatus | undefined
-export const mcpServerStatusOf = ({ status }: KubeObject) => status as McpServerStatus | undefined
-export const modelApiStatusOf = ({ status }: KubeObject) => status as ModelApiStatus | undefined
-
 export function conditionsOf({ status }: KubeObject): readonly Condition[] {
   return (status as { readonly conditions?: readonly Condition[] } | undefined)?.conditions ?? []
 }
@@ -65,10 +64,20 @@ export function dependenciesOf({ metadata, spec }: ClusterAgent, view: ClusterVi
       return 'problem' in stored ? [] : [{ resource: stored.resource, isReady: isTrue(conditionsOf(object), 'Ready') }]
     })
   return {
-    modelApis: there(spec.modelAPI === undefined ? [] : [spec.modelAPI], view.modelApis, readModelApi),
+    modelApis: there(spec.modelAPI === undefined ? [] : [spec.modelAPI], view.modelApis, readModelApi).map((found) => ({
+      ...found,
+      isKeyMissing: hasGeneratedKey(found.resource) && !hasOwnKey(found.resource, view),
+    })),
     mcpServers: there(spec.mcpServers, view.mcpServers, readMcpServer),
     peers: there(spec.agentNetwork.access, view.agents, readAgent).map(({ resource }) => resource),
   }
+}
+
+/** One of the same name may have been there before, and its Secret is still on its way out. */
+function hasOwnKey({ metadata }: ClusterModelApi, view: ClusterView): boolean {
+  const { name, namespace, uid } = metadata
+  const secret = view.child(SECRETS, { metadata: { name: masterKeySecretName(name), namespace } })
+  return secret !== undefined && controllerOf(secret)?.uid === uid
 }
 
 /** Whether a change of something that agents name can change anything for them: another spec, or ready and not ready. */

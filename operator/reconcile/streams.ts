@@ -42,7 +42,7 @@ export class Streams {
   /** Holds the resource first, then makes its streams. A broker that cannot be asked is an answer, not an error. */
   async ensure(resource: Resource, object: KubeObject, owner: Owner, signal: AbortSignal): Promise<StreamsView> {
     const { finalizers = [] } = object.metadata
-    if (!finalizers.includes(STREAMS_FINALIZER)) {
+    if (!this.holds(object)) {
       await this.writeFinalizers(resource, object, [...finalizers, STREAMS_FINALIZER], signal)
     }
     try {
@@ -59,23 +59,38 @@ export class Streams {
     return view.is === 'created' ? undefined : this.limits.retryMs
   }
 
-  /** Removes mail, and lets the resource go. Throws while the broker cannot be asked, until that has lasted too long. */
-  async release(resource: Resource, object: KubeObject, owner: Owner, signal: AbortSignal): Promise<void> {
-    const { finalizers = [] } = object.metadata
-    const { keeper, recorder } = this.options
-    if (!finalizers.includes(STREAMS_FINALIZER)) return
+  holds({ metadata }: KubeObject): boolean {
+    return metadata.finalizers?.includes(STREAMS_FINALIZER) === true
+  }
+
+  /**
+   * Removes mail, and lets the resource go. Throws while the broker cannot be asked, until that has lasted too long. `isUrgent`: the streams stay
+   * where they cannot be removed at once.
+   */
+  async release(
+    resource: Resource,
+    object: KubeObject,
+    owner: Owner,
+    { signal, isUrgent }: { readonly signal: AbortSignal; readonly isUrgent: boolean },
+  ): Promise<void> {
     try {
-      await keeper.remove(owner)
+      await this.options.keeper.remove(owner)
     } catch (error) {
-      if (!(error instanceof KaosError) || !this.hasWaitedLongEnough(object)) throw error
-      recorder.tell(object, {
-        type: 'Warning',
-        reason: 'StreamsLeft' satisfies EventReason,
-        action: 'Reconcile',
-        note: `its streams stay on the broker: ${wordsOf(error)}`,
-      })
+      if (!(error instanceof KaosError) || !(isUrgent || this.hasWaitedLongEnough(object))) throw error
+      return this.leave(resource, object, `its streams stay on the broker: ${wordsOf(error)}`, signal)
     }
-    const others = finalizers.filter((name) => name !== STREAMS_FINALIZER)
+    await this.letGo(resource, object, signal)
+  }
+
+  /** Lets the resource go without its streams; `note` says why. */
+  async leave(resource: Resource, object: KubeObject, note: string, signal: AbortSignal): Promise<void> {
+    const reason = 'StreamsLeft' satisfies EventReason
+    this.options.recorder.tell(object, { type: 'Warning', reason, action: 'Reconcile', note })
+    await this.letGo(resource, object, signal)
+  }
+
+  private async letGo(resource: Resource, object: KubeObject, signal: AbortSignal): Promise<void> {
+    const others = object.metadata.finalizers?.filter((name) => name !== STREAMS_FINALIZER) ?? []
     await this.writeFinalizers(resource, object, others, signal)
   }
 

@@ -6,7 +6,7 @@ import type { ScalingState } from '../scale/scaled-agent.ts'
 import type { Moment, Statement } from './conditions.ts'
 import { joined, type Seen, sharedStatus } from './ready.ts'
 
-export interface AgentSeen extends Omit<Seen, 'before' | 'isExternal'> {
+export interface AgentSeen extends Omit<Seen, 'before' | 'isExternal' | 'asleep'> {
   /** Absent: it is not scaled yet. */
   readonly scaling?: ScalingState | undefined
   readonly clusterDomain: string
@@ -21,7 +21,7 @@ export function agentStatus(agent: ClusterAgent, seen: AgentSeen, moment: Moment
   const before: readonly Condition[] = seen.status?.conditions ?? []
   const desired = scaling?.replicas ?? (workload.exists ? workload.wanted : undefined)
   return {
-    ...sharedStatus({ ...seen, before, isExternal }, moment, {
+    ...sharedStatus({ ...seen, before, isExternal, asleep: scaling && asleepStatement(scaling) }, moment, {
       DependenciesReady: dependenciesStatement(plan),
       ScalingActive: isExternal || !scaling ? undefined : scalingStatement(scaling),
     }),
@@ -40,6 +40,17 @@ function dependenciesStatement(plan: Seen['plan']): Statement | undefined {
   if (plan.is === 'waiting') return { status: false, reason: plan.reason, message: plan.message }
   if (plan.unmet.length > 0) return joined(plan.unmet, false)
   return { status: true, reason: 'DependenciesMet', message: 'all that it names is there and ready' }
+}
+
+/** Why no pod is asked for, if not by the backlog: then no task wakes it. */
+function asleepStatement({ why }: ScalingState): Statement | undefined {
+  if (why === 'ManualOverride') {
+    const message = 'no pod runs, for spec.replicas is 0: what is sent to it waits until that is changed'
+    return { status: true, reason: 'ReplicasOverridden', message }
+  }
+  if (why !== 'External') return undefined
+  const message = 'no pod runs, as whoever sets the replicas says: what is sent to it waits until that is changed'
+  return { status: true, reason: 'ScaledExternally', message }
 }
 
 /** Without the reason of each decision: that would be a write for every breath of the backlog. */

@@ -3,13 +3,14 @@ import type { Condition } from '../../manifests/crd/status.ts'
 import type { Reason } from './reasons.ts'
 
 /**
- * In the order in which they are shown. Reconciling, Stalled, Degraded and TelemetryUnsupported tell of something unusual: they
+ * In the order in which they are shown. Reconciling, Stalled, Paused, Degraded and TelemetryUnsupported tell of something unusual: they
  * are there only while they are true.
  */
 export const conditionTypes = [
   'Ready',
   'Reconciling',
   'Stalled',
+  'Paused',
   'Degraded',
   'DependenciesReady',
   'StreamsReady',
@@ -37,17 +38,18 @@ export interface Moment {
 }
 
 /**
- * Since when each is so is kept for as long as its status is the same; reason and message move nothing. What is not stated is
- * gone.
+ * Since when each is so is kept for as long as its status is the same; reason and message move nothing. What is not stated is gone, unless it is
+ * among `kept`.
  */
 export function nextConditions(
   before: readonly Condition[],
   statements: Statements,
   { generation, now }: Moment,
+  kept: readonly Condition[] = [],
 ): readonly Condition[] {
   return conditionTypes.flatMap((type): readonly Condition[] => {
     const statement = statements[type]
-    if (!statement) return []
+    if (!statement) return kept.filter((condition) => condition.type === type)
     const status = statement.status === 'Unknown' ? 'Unknown' : statement.status ? 'True' : 'False'
     const last = conditionOf(before, type)
     const lastTransitionTime = last?.status === status ? last.lastTransitionTime : now

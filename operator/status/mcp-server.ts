@@ -8,7 +8,7 @@ import { type Seen, sharedStatus } from './ready.ts'
 /** The CRD takes no more names. */
 const TOOLS_MAX = 10_000
 
-export interface McpServerSeen extends Omit<Seen, 'before' | 'isExternal'> {
+export interface McpServerSeen extends Omit<Seen, 'before' | 'isExternal' | 'asleep'> {
   /** Names of its tools, as it announced them; absent: not yet. */
   readonly tools?: readonly string[] | undefined
   readonly backlog?: number | undefined

@@ -6,7 +6,7 @@ import type { ClusterModelApi } from '../desired/plan.ts'
 import type { Moment, Statement } from './conditions.ts'
 import { type Seen, sharedStatus } from './ready.ts'
 
-export interface ModelApiSeen extends Omit<Seen, 'before' | 'isExternal' | 'streams'> {
+export interface ModelApiSeen extends Omit<Seen, 'before' | 'isExternal' | 'asleep' | 'streams'> {
   readonly clusterDomain: string
   readonly status?: ModelApiStatus | undefined
 }

@@ -4,6 +4,7 @@ import type { Plan } from '../desired/plan.ts'
 import type { EffectiveTelemetry } from '../desired/pod/telemetry.ts'
 import { conditionOf, isTrue, type Moment, nextConditions, type Statement, type Statements } from './conditions.ts'
 import { type Finding, isStalled, type Phase, phaseOf, type Reason } from './reasons.ts'
+import type { AnyStatus } from './transitions.ts'
 import type { WorkloadView } from './workload.ts'
 
 /** What is known of the streams of an agent or tool server. */
@@ -12,6 +13,9 @@ export type StreamsView =
   /** The broker could not be asked; `message` says why. */
   | { readonly is: 'unknown'; readonly message: string }
 
+/** A pod that was asked for when everything slept has so long to become ready: the API server's own default for a rollout. */
+const WAKING_MS_MAX = 600_000
+
 export interface Seen {
   readonly plan: Plan
   readonly workload: WorkloadView
@@ -19,6 +23,8 @@ export interface Seen {
   readonly streams?: StreamsView
   /** Nothing of it runs here. */
   readonly isExternal?: boolean
+  /** Why no pod is asked for, where it is not the backlog that says so. */
+  readonly asleep?: Statement | undefined
   /** Conditions that were written last. */
   readonly before: readonly Condition[]
 }
@@ -31,15 +37,16 @@ type Shared = Pick<
 /** `more`: conditions of the kind itself. */
 export function sharedStatus(seen: Seen, moment: Moment, more: Statements): Shared {
   const { plan, workload, isExternal } = seen
-  const ready = readyStatement(seen)
+  const ready = readyStatement(seen, moment)
   const isReady = ready.status === true
+  const stalled = stalledStatement(seen)
   const statements: Statements = {
     Ready: ready,
-    Reconciling: reconcilingStatement(seen, ready),
-    Stalled: stalledStatement(seen),
+    Reconciling: stalled ? undefined : reconcilingStatement(seen, ready, moment),
+    Stalled: stalled,
     Degraded: degradedStatement(seen, isReady),
     StreamsReady: streamsStatement(seen),
-    WorkloadAvailable: isExternal ? undefined : workloadStatement(workload),
+    WorkloadAvailable: isExternal ? undefined : workloadStatement(seen),
     ...more,
   }
   return {
@@ -55,55 +62,92 @@ export function sharedStatus(seen: Seen, moment: Moment, more: Statements): Shar
 }
 
 /**
- * Of a resource that its definition refuses, such as one that was stored before a rule was there. Nothing else can be said of it.
+ * Of a resource that its definition refuses, such as one that was stored before a rule was there. What was made of it before stays as it is, and so
+ * does what was said of that, which autoscalers read.
  */
-export function unreadableStatus(
-  problem: string,
-  before: readonly Condition[],
-  moment: Moment,
-): Omit<Shared, 'replicas' | 'deployment' | 'telemetry'> {
+export function unreadableStatus<Status extends AnyStatus>(problem: string, before: Status | undefined, moment: Moment): Status {
   const statement: Statement = { status: false, reason: 'SpecInvalid', message: problem }
-  const conditions = nextConditions(before, { Ready: statement, Stalled: { ...statement, status: true } }, moment)
-  return { observedGeneration: moment.generation, phase: phaseOf('SpecInvalid'), ready: false, message: problem, conditions }
+  const statements: Statements = { Ready: statement, Stalled: { ...statement, status: true } }
+  return {
+    ...before,
+    observedGeneration: moment.generation,
+    phase: phaseOf('SpecInvalid'),
+    ready: false,
+    message: problem,
+    conditions: nextConditions(before?.conditions ?? [], statements, moment),
+  } as Status
 }
 
-function readyStatement(seen: Seen): Statement {
-  const { plan, workload, streams, isExternal, before } = seen
+function readyStatement(seen: Seen, moment: Moment): Statement {
+  const { plan, streams, isExternal, before } = seen
   if (plan.is !== 'children') return { status: false, reason: plan.reason, message: plan.message }
   // Streams that were there once are there still: an operator that has lost the broker says nothing about the pods.
   if (streams?.is === 'unknown' && !wereCreated(before))
     return { status: false, reason: 'BrokerUnavailable', message: streams.message }
   if (isExternal) return { status: true, reason: 'External', message: 'a program of your own answers for it' }
-  return { ...workloadStatement(workload), ...(isWaking(workload, before) && waking) }
+  return isWaking(seen, moment) ? waking : workloadStatement(seen)
 }
 
 const waking: Statement = { status: true, reason: 'WakingUp', message: 'its first pod starts' }
 
-/** To wake from zero is no failure, and whoever waits for Ready must not be told one: it sleeps and wakes all day. */
-function isWaking({ exists, ready, wanted, problem }: WorkloadView, before: readonly Condition[]): boolean {
+/**
+ * To wake from zero is no failure, and whoever waits for Ready must not be told one: it sleeps and wakes all day. That nothing comes of it is one,
+ * though: the Deployment itself has no deadline for a pod that is only one more.
+ */
+function isWaking({ workload, before }: Seen, { now }: Moment): boolean {
+  const { exists, ready, wanted, problem } = workload
   if (!exists || ready > 0 || wanted === 0 || problem) return false
   const last = conditionOf(before, 'Ready')
-  return last?.status === 'True' && (['ScaledToZero', 'WakingUp'] as readonly string[]).includes(last.reason)
+  if (last?.status !== 'True' || !wakeable.includes(last.reason)) return false
+  const available = conditionOf(before, 'WorkloadAvailable')
+  const since = available?.status === 'False' ? available.lastTransitionTime : now
+  return Date.parse(now) - Date.parse(since) <= WAKING_MS_MAX
 }
 
-function workloadStatement({ exists, wanted, ready, problem }: WorkloadView): Statement {
+/** Reasons of Ready without a pod. */
+const wakeable: readonly string[] = [
+  'ScaledToZero',
+  'ReplicasOverridden',
+  'ScaledExternally',
+  'WakingUp',
+] satisfies readonly Reason[]
+
+const asleepByBacklog: Statement = {
+  status: true,
+  reason: 'ScaledToZero',
+  message: 'asleep: no pod runs, for nothing waits',
+}
+
+function workloadStatement({ workload, asleep }: Pick<Seen, 'workload' | 'asleep'>): Statement {
+  const { exists, wanted, ready, problem } = workload
   const figures = `${ready}/${wanted} pods are ready`
-  if (exists && wanted === 0) return { status: true, reason: 'ScaledToZero', message: 'asleep: no pod runs, for nothing waits' }
+  if (exists && wanted === 0) return asleep ?? asleepByBacklog
   if (ready > 0) return { status: true, reason: 'Available', message: figures }
   return problem
     ? { status: false, ...problem }
     : { status: false, reason: 'Starting', message: exists ? figures : 'its pods are not created yet' }
 }
 
-/** Under way, and nothing is known to be wrong. Scaling and waking are no change of the resource. */
-function reconcilingStatement({ plan, workload, isExternal }: Seen, ready: Statement): Statement | undefined {
+/**
+ * Under way. Scaling and waking are no change of the resource. A new version that does not come up beside the one of before is under way until the
+ * Deployment gives it up: whoever waits for it must not be told that it is there.
+ */
+function reconcilingStatement(seen: Seen, ready: Statement, moment: Moment): Statement | undefined {
+  const { plan, workload, isExternal } = seen
   if (plan.is === 'refused') return undefined
   if (ready.status === false) {
     const isUnderWay = plan.is === 'waiting' || ready.reason === 'BrokerUnavailable' || workload.problem === undefined
     return isUnderWay ? { ...ready, status: true } : undefined
   }
-  if (isExternal || workload.isRolledOut || workload.problem) return undefined
+  if (isExternal || !isRollingOut(seen, moment)) return undefined
   return { status: true, reason: 'RollingOut', message: `${workload.updated}/${workload.total} pods are of this version` }
+}
+
+/** A Deployment that its controller has yet to see was changed, or only scaled: that tells the generation. */
+function isRollingOut({ workload, before }: Seen, { generation }: Moment): boolean {
+  if (!workload.isRolledOut) return true
+  if (workload.isObserved) return false
+  return conditionOf(before, 'Ready')?.observedGeneration !== generation || isTrue(before, 'Reconciling')
 }
 
 function stalledStatement({ plan, workload }: Seen): Statement | undefined {

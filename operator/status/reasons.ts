@@ -30,6 +30,7 @@ export const reasons = {
     'The NATS server cannot be reached, so streams cannot be created or read. Replicas stay as they are.',
   ),
   StreamsCreated: row('Ready', 'The streams and consumers are there.'),
+  Paused: row('Pending', 'Its annotation kaos.tools/paused is "true": nothing is done for it until that is removed.'),
 
   // what it depends on
   DependenciesMet: row('Ready', 'Everything that it names is there and ready.'),
@@ -55,6 +56,11 @@ export const reasons = {
     true,
   ),
   RequiredEnvMissing: row('Failed', 'The runtime needs a variable that spec.container.env does not set.', true),
+  NameTaken: row(
+    'Failed',
+    'An object with the name of one of its children is there that is not ours. Remove that, or give the resource another name.',
+    true,
+  ),
   ForbiddenByPolicy: row(
     'Failed',
     'The installation, or a policy of the namespace such as Pod Security, forbids what the pod asks for.',
@@ -75,7 +81,10 @@ export const reasons = {
     'Ready',
     'Somebody else sets the replicas: kubectl scale, an HPA or KEDA (spec.scaling.scaler External).',
   ),
-  ReplicasOverridden: row('Ready', 'spec.replicas was set by hand, as kubectl scale does, and holds until it is removed.'),
+  ReplicasOverridden: row(
+    'Ready',
+    'spec.replicas is set, as kubectl scale does, and holds until it is removed. With 0 no pod runs, and what is sent to it waits.',
+  ),
 
   // telemetry
   TelemetryEndpointMissing: row(
@@ -103,10 +112,13 @@ export interface Finding {
 /** Reasons of Events that tell of a change and not of a state. */
 export const eventReasons = {
   Updated: 'A new generation of the resource is carried out.',
-  WokenUp: 'The first pod was asked for, because something waits.',
+  Resumed: 'It is not paused any more.',
+  WokenUp: 'The first pods were asked for.',
   ScaledUp: 'More pods were asked for.',
   ScaledDown: 'Fewer pods were asked for.',
-  StreamsLeft: 'It is gone, and its streams stay on a broker that did not answer, or refused, for minutes.',
+  PodsLeft: 'It is deleted, and its pods did not end in time: its streams went before them.',
+  StreamsLeft:
+    'It is gone, and its streams stay: the broker did not answer for minutes or refused, or its pods were left as orphans.',
 } as const
 
 export type EventReason = keyof typeof eventReasons

@@ -1,5 +1,11 @@
 /** What Kubernetes Events tell of: the differences between two statuses of one resource. */
-import type { AgentStatus, Condition, McpServerStatus, ModelApiStatus } from '../../manifests/crd/status.ts'
+import {
+  type AgentStatus,
+  type Condition,
+  type McpServerStatus,
+  type ModelApiStatus,
+  UNSEEN_GENERATION,
+} from '../../manifests/crd/status.ts'
 import { type ConditionType, conditionOf } from './conditions.ts'
 import { type EventReason, phaseOf, type Reason } from './reasons.ts'
 
@@ -20,6 +26,7 @@ const NOTE_CHARS_MAX = 1_024
 export function transitions(before: AnyStatus | undefined, after: AnyStatus): readonly Transition[] {
   const found = [
     ...updated(before, after),
+    ...paused(before, after),
     ...scaled(before, after),
     ...readiness(before, after),
     ...warnings(before, after),
@@ -33,10 +40,18 @@ export function transitions(before: AnyStatus | undefined, after: AnyStatus): re
 }
 
 function updated(before: AnyStatus | undefined, after: AnyStatus): readonly Transition[] {
-  if (before?.observedGeneration === undefined || before.observedGeneration === after.observedGeneration) return []
+  const from = before?.observedGeneration ?? UNSEEN_GENERATION
+  if (from === UNSEEN_GENERATION || from === after.observedGeneration) return []
   return [
     { type: 'Normal', reason: 'Updated', note: `generation ${after.observedGeneration} is carried out`, action: 'Reconcile' },
   ]
+}
+
+function paused(before: AnyStatus | undefined, after: AnyStatus): readonly Transition[] {
+  const was = conditionOf(before?.conditions, 'Paused')
+  const is = conditionOf(after.conditions, 'Paused')
+  if (is) return was ? [] : [told('Normal', is)]
+  return was ? [{ type: 'Normal', reason: 'Resumed', note: 'it is not paused any more', action: 'Reconcile' }] : []
 }
 
 function scaled(before: AnyStatus | undefined, after: AnyStatus): readonly Transition[] {
@@ -55,7 +70,13 @@ function scaleReason(from: number, to: number): Reason | EventReason {
 }
 
 /** Of these, scaling tells. */
-const quiet: readonly string[] = ['ScaledToZero', 'WakingUp', 'Available'] satisfies readonly Reason[]
+const quiet: readonly string[] = [
+  'ScaledToZero',
+  'ReplicasOverridden',
+  'ScaledExternally',
+  'WakingUp',
+  'Available',
+] satisfies readonly Reason[]
 
 function readiness(before: AnyStatus | undefined, after: AnyStatus): readonly Transition[] {
   const was = conditionOf(before?.conditions, 'Ready')

@@ -12,7 +12,9 @@ export interface WorkloadView {
   readonly ready: number
   readonly available: number
   readonly updated: number
-  /** The Deployment's controller has seen it as it is now, and no pod of before is left. */
+  /** The Deployment's controller has seen it as it is now. */
+  readonly isObserved: boolean
+  /** No pod of before is left, as far as that controller has seen. */
   readonly isRolledOut: boolean
   /** What keeps pods from working, if anything does. */
   readonly problem?: Finding
@@ -32,6 +34,7 @@ export function readWorkload(deployment: KubeObject | undefined, pods: readonly 
       ready: 0,
       available: 0,
       updated: 0,
+      isObserved: false,
       isRolledOut: false,
       isOverdue: false,
       conditions: [],
@@ -56,7 +59,8 @@ export function readWorkload(deployment: KubeObject | undefined, pods: readonly 
     ready: count(status.readyReplicas),
     available: count(status.availableReplicas),
     updated,
-    isRolledOut: isObserved && updated >= total,
+    isObserved,
+    isRolledOut: updated >= total,
     ...(problem && { problem }),
     isOverdue: overdue !== undefined,
     conditions,
@@ -123,7 +127,7 @@ function said({ reason, message }: Map): string {
 function creationProblem(conditions: readonly Map[]): Finding | undefined {
   const failure = conditions.find(({ type, status }) => type === 'ReplicaFailure' && status === 'True')
   if (!failure) return undefined
-  const message = `pods cannot be created: ${String(failure.message ?? failure.reason)}`
+  const message = `pods cannot be created: ${String(failure.message ?? failure.reason).replace(/^pods "[^"]*" is /, '')}`
   if (/exceeded quota|quota/i.test(message)) return { reason: 'QuotaExceeded', message }
   return { reason: /violates PodSecurity|forbidden|denied/i.test(message) ? 'ForbiddenByPolicy' : 'PodsNotCreated', message }
 }

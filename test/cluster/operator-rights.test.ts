@@ -1,8 +1,9 @@
-/** The operator with exactly the rights that the chart gives it: none is missing, none is left over. */
+/** The operator with exactly the rights that the chart gives it, in one namespace or in all: none is missing, none is left over. */
 import { expect, it, onTestFinished } from 'vitest'
 import { REGISTRY_CONFIG_MAP, REGISTRY_KEY } from '../../operator/desired/runtimes.ts'
 import { registryText } from '../operator/desired/cluster.ts'
 import { renderChart, rightsIn } from '../support/chart.ts'
+import { type AnyObject, objectPath } from '../testplane/api.ts'
 import type { AuditLine } from '../testplane/audit.ts'
 import { startFakePods } from '../testplane/fake-kubelet.ts'
 import { sharedPlane } from '../testplane/shared.ts'
@@ -10,7 +11,7 @@ import { conditionOf, OperatorStand } from './stand/stand.ts'
 
 const plane = sharedPlane()
 const { api } = plane
-const ROLES = ['ServiceAccount', 'Role', 'RoleBinding']
+const ROLES = ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding']
 
 const EVERYTHING = `
 apiVersion: kaos.tools/v1alpha1
@@ -47,28 +48,54 @@ function rightsUsed({ verb, objectRef, responseStatus }: AuditLine): readonly st
   return [`${verb} ${what}`, ...(verb === 'patch' && responseStatus?.code === 201 ? [`create ${what}`] : [])]
 }
 
-it('uses every right of its roles and asks for no other', async () => {
+/** What tests before have left in their namespaces, where nobody works any more: an operator of all namespaces would take it up. */
+async function clearPlane(): Promise<void> {
+  for (const { metadata, spec } of await api.list('/apis/apiextensions.k8s.io/v1/customresourcedefinitions')) {
+    if (spec.group !== 'kaos.tools') continue
+    const root = '/apis/kaos.tools/v1alpha1'
+    const { plural } = spec.names
+    for (const left of await api.waitFor(`${root}/${plural}`, (all) => all, { what: metadata.name })) {
+      const path = `${root}/namespaces/${left.metadata.namespace}/${plural}/${left.metadata.name}`
+      await api.patch(path, { metadata: { finalizers: null } })
+      await api.delete(path)
+    }
+  }
+}
+
+it.each([
+  ['of one namespace', (namespace: string) => namespace, true],
+  ['of all namespaces', () => plane.newNamespace('system'), false],
+])('uses every right of its roles and asks for no other: an operator %s', async (_mode, systemOf, isOfOne) => {
   const stand = await OperatorStand.create(plane, 'rights')
   onTestFinished(() => stand[Symbol.asyncDispose]())
-  const { namespace } = stand
-  const pods = startFakePods(plane, { namespace })
-  stand.add(() => pods.stop())
+  if (!isOfOne) await clearPlane()
+  const system = await systemOf(stand.namespace)
+  const other = await plane.newNamespace('rights')
+  for (const namespace of [stand.namespace, other]) {
+    const pods = startFakePods(plane, { namespace })
+    stand.add(() => pods.stop())
+  }
   const registry = {
     apiVersion: 'v1',
     kind: 'ConfigMap',
-    metadata: { name: REGISTRY_CONFIG_MAP },
+    metadata: { name: REGISTRY_CONFIG_MAP, namespace: system },
     data: { [REGISTRY_KEY]: registryText },
   }
-  await api.apply(stand.placed(registry))
-  const rendered = await renderChart({ watchNamespaces: [namespace] }, { namespace, release: 'kaos' })
+  await api.apply(registry)
+  const values = { watchNamespaces: isOfOne ? [stand.namespace] : [] }
+  const rendered = await renderChart(values, { namespace: system, release: 'kaos' })
   for (const object of rendered.filter(({ kind }) => ROLES.includes(kind))) await api.apply(object)
-  const kubeconfig = await plane.kubeconfigFor(await plane.tokenOf({ namespace, serviceAccount: 'kaos-operator' }), namespace)
+  const token = await plane.tokenOf({ namespace: system, serviceAccount: 'kaos-operator' })
+  const kubeconfig = await plane.kubeconfigFor(token, system)
 
   const operator = await stand.operator({
     kubeconfig,
+    namespaces: isOfOne ? [stand.namespace] : undefined,
     lease: { name: 'kaos-operator', limits: { renewEveryMs: 100 } },
-    settings: { networkPolicy: { enabled: true } },
+    settings: { namespace: system, networkPolicy: { enabled: true } },
   })
+  const elsewhere = { apiVersion: 'kaos.tools/v1alpha1', kind: 'MCPServer', metadata: { name: 'elsewhere', namespace: other } }
+  const { apiVersion, kind, metadata } = await api.apply({ ...elsewhere, spec: { runtime: 'echo' } })
   await stand.apply(EVERYTHING)
   await stand.untilReady('Agent', 'a')
   const peerIs = (reason: string) =>
@@ -89,9 +116,13 @@ it('uses every right of its roles and asks for no other', async () => {
   await stand.untilGone('Secret', 'modelapi-models-api-key')
   await api.delete(stand.path('MCPServer', 'tool'))
   await stand.untilGone('MCPServer', 'tool')
+  if (!isOfOne) {
+    const isReady = ([server]: readonly AnyObject[]) => conditionOf(server, 'Ready')?.status === 'True'
+    await api.waitFor(objectPath({ apiVersion, kind, metadata }), isReady, { what: 'an MCPServer elsewhere' })
+  }
   await operator.stop()
 
-  const asked = await plane.audit({ user: `system:serviceaccount:${namespace}:kaos-operator`, namespace })
+  const asked = await plane.audit({ user: `system:serviceaccount:${system}:kaos-operator` })
   const used = new Set(asked.flatMap(rightsUsed))
   const refused = asked.filter(({ responseStatus }) => responseStatus?.code === 403)
   const given = rightsIn(rendered).map(({ verb, group, resource }) => `${verb} ${group}/${resource}`)

@@ -65,7 +65,8 @@ async function untilSettled(stand: OperatorStand, resources: readonly AnyObject[
 function isSettled(object: AnyObject): boolean {
   const isReady = conditionOf(object, 'Ready')?.status === 'True' && !conditionOf(object, 'Reconciling')
   const isScaled =
-    object.kind !== 'Agent' || (conditionOf(object, 'ScalingActive')?.status === 'True' && object.status.backlog === 0)
+    object.kind === 'ModelAPI' ||
+    (object.status.backlog === 0 && (object.kind !== 'Agent' || conditionOf(object, 'ScalingActive')?.status === 'True'))
   return isReady && isScaled && isRolledOut(object.status.deployment)
 }
 

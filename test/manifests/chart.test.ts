@@ -165,6 +165,7 @@ describe('the installation', () => {
         ca: { configMapName: 'broker-ca', key: 'root.pem' },
       },
       telemetry: { enabled: true, endpoint: 'http://collector:4317' },
+      retention: { days: 0 },
       logLevel: 'DEBUG',
       resources: { agent: { limits: { memory: '1Gi' } }, toolServer: { requests: { cpu: '10m' } } },
       networkPolicy: { enabled: true, ingressFrom: [{ namespaceSelector: {} }] },
@@ -227,8 +228,10 @@ describe('rights', () => {
     const withoutPlace = (rights: ReturnType<typeof rightsIn>) => rights.map(({ namespace: _namespace, ...right }) => right)
 
     expect(limited.filter(({ kind }) => kind.startsWith('ClusterRole'))).toEqual([])
-    expect(withoutPlace(inNamespace('a'))).toEqual(rightsIn(everywhere).filter(({ namespace }) => namespace === undefined))
-    expect(withoutPlace(inNamespace('b'))).toEqual(withoutPlace(inNamespace('a')))
+    const shared = rightsIn(everywhere).filter(({ namespace }) => namespace === undefined)
+    const itself = (name: string) => ({ group: '', resource: 'namespaces', verb: 'watch', names: [name] })
+    expect(withoutPlace(inNamespace('a'))).toEqual([...shared, itself('a')])
+    expect(withoutPlace(inNamespace('b'))).toEqual([...shared, itself('b')])
     expect(inNamespace('kaos-system')).toEqual(rightsIn(everywhere).filter(({ namespace }) => namespace === 'kaos-system'))
   })
 

@@ -53,6 +53,22 @@ describe('a work queue', () => {
     vi.useRealTimers()
   })
 
+  it('runs a key that is asked for without end at its pace, and others at once', async () => {
+    const limits = { runsBurst: 3, runsPerSecond: 10 }
+    const { queue, begun, times } = timed(async () => {}, { limits })
+    const ask = async () => {
+      queue.add('a')
+      await vi.advanceTimersByTimeAsync(1)
+    }
+
+    for (let i = 0; i < 350; i++) await ask()
+    queue.add('b')
+    await vi.advanceTimersByTimeAsync(0)
+
+    expect(begun.map(({ key }) => key)).toEqual(['a', 'a', 'a', 'a', 'a', 'a', 'b'])
+    expect(times().slice(0, 6)).toEqual([0, 1, 2, 100, 200, 300])
+  })
+
   it('runs a key once that is added often while it waits', async () => {
     const { queue, begun, end } = held({ limits: { concurrency: 1 } })
 

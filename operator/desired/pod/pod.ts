@@ -50,6 +50,8 @@ export interface Workload {
   readonly replicas?: number
   /** Of all that pods read when they start and that does not stand in the pod itself. */
   readonly configHash: string
+  /** Of the pods, beside the hash. */
+  readonly annotations?: Readonly<Record<string, string>>
   /** How long pods may take to become ready before that is a failure. Default 600. */
   readonly progressDeadlineSeconds?: number
 }
@@ -58,7 +60,7 @@ export interface Workload {
 export function deploymentOf(owner: ClusterResource, workload: Workload, installation: Installation): KubeObject {
   const kind = owner.kind as OwnedKind
   const { name } = owner.metadata
-  const { replicas, configHash, progressDeadlineSeconds } = workload
+  const { replicas, configHash, annotations, progressDeadlineSeconds } = workload
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
@@ -71,7 +73,7 @@ export function deploymentOf(owner: ClusterResource, workload: Workload, install
       // The pods of before work until those of now are ready.
       strategy: { type: 'RollingUpdate', rollingUpdate: { maxSurge: '25%', maxUnavailable: 0 } },
       template: {
-        metadata: { labels: labelsOf(kind, name), annotations: { [CONFIG_HASH_ANNOTATION]: configHash } },
+        metadata: { labels: labelsOf(kind, name), annotations: { ...annotations, [CONFIG_HASH_ANNOTATION]: configHash } },
         spec: podSpecOf(owner, workload.pod, installation),
       },
     },

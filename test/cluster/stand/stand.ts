@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { pino } from 'pino'
 import { parseAllDocuments, stringify } from 'yaml'
 import { connectBroker, type NatsConnection } from '../../../bus/connection.ts'
 import { customResourceDefinitions } from '../../../manifests/crd/definitions.ts'
@@ -19,6 +20,7 @@ import { type LocalImage, type ProcessPods, startProcessPods } from '../../testp
 import type { Plane } from '../../testplane/plane.ts'
 
 const root = join(import.meta.dirname, '..', '..', '..')
+const LOG_LINES_MAX = 100
 const HOST_IMAGE = 'kaos.test/kaos:1'
 const PROXY_IMAGE = 'kaos.test/litellm:1'
 export const OLLAMA_IMAGE = 'kaos.test/ollama:1'
@@ -45,6 +47,20 @@ export function imageOf(image: string): LocalImage | undefined {
   return undefined
 }
 
+/** With its resources, whose finalizers nobody answers for when there is no operator. */
+async function removeNamespace({ api }: Plane, namespace: string): Promise<void> {
+  const path = `/api/v1/namespaces/${namespace}`
+  if (!(await api.find(path))) return
+  for (const plural of ['agents', 'mcpservers']) {
+    const collection = `/apis/kaos.tools/v1alpha1/namespaces/${namespace}/${plural}`
+    // Not served at once where the definitions have just been made.
+    for (const { metadata } of await api.waitFor(collection, (all) => all, { what: plural }))
+      await api.patch(`${collection}/${metadata.name}`, { metadata: { finalizers: null } })
+  }
+  await api.delete(path)
+  await api.waitFor(path, (found) => found.length === 0, { what: `namespace "${namespace}" to go` })
+}
+
 export interface OperatorProcess {
   readonly pid: number
   /** Where `/metrics` is served. */
@@ -60,6 +76,8 @@ export class OperatorStand implements AsyncDisposable {
   readonly namespace: string
   readonly broker: TestBroker
   readonly connection: NatsConnection
+  /** The last lines of operators in this process: worth a look when a test has failed. */
+  readonly logLines: string[] = []
   private readonly folder: string
   private readonly parts: (() => Promise<unknown>)[] = []
 
@@ -71,9 +89,22 @@ export class OperatorStand implements AsyncDisposable {
     this.folder = folder
   }
 
+  /** In a new namespace whose name begins with `prefix`. */
   static async create(plane: Plane, prefix: string): Promise<OperatorStand> {
     await installCrds(plane)
-    const namespace = await plane.newNamespace(prefix)
+    return OperatorStand.of(plane, await plane.newNamespace(prefix))
+  }
+
+  /** In a namespace of exactly this name; what an earlier try has left in it goes. */
+  static async inNamespace(plane: Plane, namespace: string): Promise<OperatorStand> {
+    await installCrds(plane)
+    await removeNamespace(plane, namespace)
+    await plane.api.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } })
+    await plane.api.waitFor(`/api/v1/namespaces/${namespace}/serviceaccounts/default`, ([found]) => found, { what: 'an account' })
+    return OperatorStand.of(plane, namespace)
+  }
+
+  private static async of(plane: Plane, namespace: string): Promise<OperatorStand> {
     const broker = await startTestBroker()
     const connection = await connectBroker(broker.settings, { name: 'test', log: silentLog() })
     const folder = await mkdtemp(join(tmpdir(), 'kaos-test-operator-'))
@@ -104,9 +135,10 @@ export class OperatorStand implements AsyncDisposable {
       broker: this.broker.settings,
       streamReplicas: 1,
       namespaces: [this.namespace],
-      log: silentLog(),
+      log: pino({ level: 'info' }, { write: (line: string) => this.noteLog(line) }),
       ...options,
     })
+    operator.failed.catch((error: Error) => this.noteLog(`the operator has ended: ${error.stack}\n`))
     this.parts.push(() => operator.stop())
     return operator
   }
@@ -142,6 +174,11 @@ export class OperatorStand implements AsyncDisposable {
     ended.catch(() => {})
     const { health } = await Promise.race([told, ended])
     return { pid: child.pid!, health, exited, log: () => output, kill: (signal = 'SIGKILL') => void child.kill(signal) }
+  }
+
+  private noteLog(line: string): void {
+    this.logLines.push(line)
+    if (this.logLines.length > LOG_LINES_MAX) this.logLines.shift()
   }
 
   async processPods(): Promise<ProcessPods> {
@@ -189,8 +226,9 @@ export class OperatorStand implements AsyncDisposable {
     return this.until(kind, name, (object) => conditionOf(object, 'Ready')?.status === 'True', withinMs)
   }
 
-  untilGone(kind: string, name: string): Promise<true> {
-    return this.plane.api.waitFor(this.path(kind, name), (objects) => objects.length === 0, { what: `${kind} "${name}" to go` })
+  untilGone(kind: string, name: string, withinMs = 30_000): Promise<true> {
+    const what = `${kind} "${name}" to go`
+    return this.plane.api.waitFor(this.path(kind, name), (objects) => objects.length === 0, { what, withinMs })
   }
 
   async messagesIn(stream: string): Promise<number> {

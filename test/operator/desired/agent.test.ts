@@ -46,6 +46,18 @@ describe('what stands behind an agent', () => {
     expect(kindsOf(external)).toContain('PodDisruptionBudget')
   })
 
+  it('has other pods when the ModelAPI whose key they are given is another one of its name', () => {
+    const annotations = (api: ReturnType<typeof proxy>, spec = {}) =>
+      deployment(planAgent(agent('writer', spec), { modelApis: [api] })).template.metadata.annotations
+    const anew = { ...proxy(), metadata: { ...proxy().metadata, uid: 'another' } }
+    const ownKey = { container: { env: [{ name: 'LITELLM_MASTER_KEY', value: 'sk-own' }] } }
+    const elsewhere = { container: { env: [{ name: 'MODEL_API_URL', value: 'https://models.test' }] } }
+
+    expect(annotations(anew)).toEqual({ ...annotations(proxy()), 'kaos.tools/model-api-uid': 'another' })
+    for (const without of [annotations(hosted('gpt-4o-mini')), annotations(proxy({}, ownKey)), annotations(proxy(), elsewhere)])
+      expect(Object.keys(without)).toEqual(['kaos.tools/config-hash'])
+  })
+
   it('has the replicas that the scaler wants, and none where somebody else sets them', () => {
     const builtin = planAgent(agent('writer'), {}, { scale: { replicas: 0, isExternal: false } })
     const external = planAgent(agent('writer'), {}, { scale: { replicas: 3, isExternal: true } })
@@ -305,6 +317,12 @@ describe('whether an agent starts', () => {
       { modelApis: [{ ...ready, isReady: false }] },
       running,
       { is: 'children', unmet: ['WaitingForModelAPI'] },
+    ],
+    [
+      'the key of the ModelAPI is not made yet while it runs',
+      { modelApis: [{ ...ready, isKeyMissing: true }] },
+      running,
+      { is: 'waiting', reason: 'WaitingForModelAPI' },
     ],
     [
       'the model is not offered',

@@ -118,6 +118,12 @@ describe('what stands behind a ModelAPI that is a proxy', () => {
     )
   })
 
+  it('rolls the pods when the key that stands in the manifest changes', () => {
+    const hash = (value: string) => hashOf(planApi(proxy({ apiKey: { value } })))
+
+    expect(hash('sk-one')).not.toBe(hash('sk-two'))
+  })
+
   it.each([
     [{ secretKeyRef: { name: 'keys', key: 'k' } }, { secretKeyRef: { name: 'keys', key: 'k' } }],
     [{ configMapKeyRef: { name: 'keys', key: 'k' } }, { configMapKeyRef: { name: 'keys', key: 'k' } }],

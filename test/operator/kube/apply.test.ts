@@ -1,8 +1,8 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { Applier, INTENT_ANNOTATION } from '../../../operator/kube/apply.ts'
+import { Applier, INTENT_ANNOTATION, NameTakenError } from '../../../operator/kube/apply.ts'
 import type { KubeObject, Resource } from '../../../operator/kube/object.ts'
 import { project } from '../../../operator/kube/projection.ts'
-import { AGENTS, reply, ScriptedApiServer } from './api-server.ts'
+import { AGENTS, refuse, reply, ScriptedApiServer } from './api-server.ts'
 
 const DEPLOYMENTS: Resource = { apiVersion: 'apps/v1', kind: 'Deployment', plural: 'deployments', namespaced: true }
 const PLACE = { namespace: 'default', name: 'agent-a' }
@@ -112,6 +112,77 @@ describe('apply', () => {
     await applier.apply(DEPLOYMENTS, deployment({ replicas: 2 }), before)
 
     expect(writes()).toBe(2)
+  })
+
+  const SERVICES: Resource = { apiVersion: 'v1', kind: 'Service', plural: 'services', namespaced: true }
+  const controlledBy = (uid: string, name = 'a') => ({
+    ownerReferences: [{ apiVersion: AGENTS.apiVersion, kind: 'Agent', name, uid, controller: true }],
+  })
+  const service = (metadata: object): KubeObject => ({
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { ...PLACE, ...metadata },
+    spec: { selector: { agent: 'a' } },
+  })
+
+  it.each([
+    ['of nobody', {}],
+    ['of another owner', controlledBy('b', 'b')],
+  ])('changes nothing in an object %s that has the name', async (_whose, metadata) => {
+    const { server, applier, writes } = await start()
+    server.put(SERVICES, { metadata: { ...PLACE, ...metadata }, spec: { selector: { theirs: 'x' } } })
+
+    const applied = applier.apply(SERVICES, service(controlledBy('u')), undefined)
+
+    await expect(applied).rejects.toBeInstanceOf(NameTakenError)
+    expect(writes()).toBe(0)
+  })
+
+  it('removes what an owner of the same name has left, to begin anew', async () => {
+    const { server, client, applier } = await start()
+    const intent = service(controlledBy('u'))
+
+    for (const isSeen of [true, false]) {
+      const left = server.put(SERVICES, service(controlledBy('before')))
+      const applied = applier.apply(SERVICES, intent, isSeen ? left : undefined)
+      await expect(applied).rejects.toMatchObject({ code: 'cluster_busy' })
+      expect(await client.get(SERVICES, PLACE)).toBeUndefined()
+    }
+    const { isCreated } = await applier.apply(SERVICES, intent, undefined)
+
+    expect(isCreated).toBe(true)
+  })
+
+  it('takes what its owner controls, whoever has made it, by force, and nothing else', async () => {
+    const { server, applier } = await start()
+    const forced = () => server.asked.filter(({ method }) => method === 'PATCH').map(({ query }) => query.get('force'))
+
+    await applier.apply(SERVICES, service(controlledBy('u')), undefined)
+    server.put(SERVICES, service({ ...controlledBy('u'), name: 'theirs' }))
+    await applier.apply(SERVICES, service({ ...controlledBy('u'), name: 'theirs' }), undefined)
+
+    expect(forced()).toEqual([null, 'true'])
+  })
+
+  it('takes a Deployment by force only after a conflict, when it is of its owner', async () => {
+    const { server, applier } = await start()
+    const conflict = () =>
+      server.once(
+        ({ method }) => method === 'PATCH',
+        (response) => refuse(response, 409, 'Conflict'),
+      )
+    const intent = deployment({ replicas: 1 }, controlledBy('u'))
+
+    conflict()
+    await expect(applier.apply(DEPLOYMENTS, intent, undefined)).rejects.toMatchObject({ status: 409 })
+    server.put(DEPLOYMENTS, { metadata: PLACE, spec: { replicas: 7 } })
+    conflict()
+    await expect(applier.apply(DEPLOYMENTS, intent, undefined)).rejects.toBeInstanceOf(NameTakenError)
+    server.put(DEPLOYMENTS, { metadata: { ...PLACE, ...controlledBy('u') }, spec: { replicas: 7 } })
+    conflict()
+    const { object } = await applier.apply(DEPLOYMENTS, intent, undefined)
+
+    expect(object?.spec).toEqual({ replicas: 1 })
   })
 
   it('refuses an intent without a name', async () => {

@@ -232,6 +232,20 @@ describe('a client of the API server', () => {
     expect(answers).toMatchObject([{ verb: 'list', kind: 'Agent', status: 200 }])
   })
 
+  it('asks its guard again when a write goes out, after it has waited for a connection', async () => {
+    const server = await startServer()
+    const lost = new Error('lost')
+    let asked = 0
+    const client = server.client().withGuard(() => {
+      if (asked++ > 0) throw lost
+    })
+
+    const write = client.create(AGENTS, whole('a'))
+
+    await expect(write).rejects.toMatchObject({ cause: lost })
+    expect(server.asked).toEqual([])
+  })
+
   it('understands an answer in plain text', async () => {
     const server = await startServer()
     server.once(anything, (response) => response.writeHead(502).end('bad gateway\n'))

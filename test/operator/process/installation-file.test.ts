@@ -32,6 +32,7 @@ it.each([
   ['a file that is not there', () => '/nowhere/installation.yaml', 'installation.yaml'],
   ['what is no YAML', () => file('{'), 'could not read the configuration'],
   ['a value that cannot be meant', () => file(YAML.replace('kaos-system', 'Kaos System')), 'namespace: lower-case letters'],
+  ['too short a retention', () => file(`${YAML}retention: { days: 6 }`), 'retention.days: whole days from 7 to 36500'],
 ])('names %s', (_what, path, words) => {
   expect(() => readInstallationFile(path())).toThrow(
     expect.objectContaining({ code: 'bad_setting', message: expect.stringContaining(words) }),

@@ -1,11 +1,18 @@
 import { describe, expect, it } from 'vitest'
-import type { Condition } from '../../../manifests/crd/status.ts'
-import { agentStatusSchema, mcpServerStatusSchema, modelApiStatusSchema } from '../../../manifests/crd/status.ts'
+import {
+  type AgentStatus,
+  agentStatusSchema,
+  type Condition,
+  mcpServerStatusSchema,
+  modelApiStatusSchema,
+  UNSEEN_GENERATION,
+} from '../../../manifests/crd/status.ts'
 import type { Plan } from '../../../operator/desired/plan.ts'
 import type { KubeObject } from '../../../operator/kube/object.ts'
 import { type AgentSeen, agentStatus } from '../../../operator/status/agent.ts'
 import { mcpServerStatus } from '../../../operator/status/mcp-server.ts'
 import { modelApiStatus } from '../../../operator/status/model-api.ts'
+import { pausedStatus } from '../../../operator/status/paused.ts'
 import { unreadableStatus } from '../../../operator/status/ready.ts'
 import { readWorkload, type WorkloadView } from '../../../operator/status/workload.ts'
 import { agent, hosted, mcpServer, planAgent, planApi, planServer, proxy } from '../desired/cluster.ts'
@@ -24,6 +31,7 @@ function workload(figures: Partial<WorkloadView> = {}): WorkloadView {
     ready,
     available: ready,
     updated: 1,
+    isObserved: true,
     isRolledOut: true,
     isOverdue: false,
     conditions: [],
@@ -102,6 +110,20 @@ describe('the status of an agent', () => {
       ['Ready=False CrashLooping', 'Stalled=True ProgressDeadlineExceeded'],
     ],
     [
+      'a pod of the new version cannot start beside one of before',
+      { workload: workload({ total: 2, isRolledOut: false, problem: { reason: 'CrashLooping', message: 'no' } }) },
+      'Ready',
+      ['Ready=True Available', 'Reconciling=True RollingOut', 'Degraded=True CrashLooping'],
+    ],
+    [
+      'the new version was given up',
+      {
+        workload: workload({ total: 2, isRolledOut: false, isOverdue: true, problem: { reason: 'CrashLooping', message: 'no' } }),
+      },
+      'Ready',
+      ['Ready=True Available', 'Stalled=True ProgressDeadlineExceeded', 'Degraded=True CrashLooping'],
+    ],
+    [
       'one pod of several cannot start',
       { workload: workload({ wanted: 2, problem: { reason: 'CrashLooping', message: 'no' } }) },
       'Ready',
@@ -145,6 +167,40 @@ describe('the status of an agent', () => {
     expect(spoken(follow(asleep, starting, failing).conditions)[0]).toBe('Ready=False CrashLooping')
     expect(spoken(follow({}, starting).conditions)[0]).toBe('Ready=False Starting')
     expect(spoken(follow(asleep, starting).conditions).join()).not.toContain('Reconciling')
+  })
+
+  it('is no longer ready when nothing has come of waking for ten minutes', () => {
+    const woken = follow(asleep, starting)
+    const later = { generation: 3, now: '2026-01-01T00:10:02Z' }
+
+    const status = agentStatus(writer, { plan: go, streams: created, clusterDomain, status: woken, ...starting }, later)
+
+    expect(spoken(status.conditions).slice(0, 2)).toEqual(['Ready=False Starting', 'Reconciling=True Starting'])
+  })
+
+  it.each([
+    ['of its own accord', 'ManualOverride', 'ReplicasOverridden'],
+    ['by who scales it', 'External', 'ScaledExternally'],
+  ] as const)('says that no task wakes it when it was stopped %s, and is ready again without a failure', (_who, why, reason) => {
+    const scaling = { active: 'False', why, replicas: 0, backlog: 3 } as const
+
+    const stopped = follow({ ...asleep, scaling })
+    const woken = follow({ ...asleep, scaling }, starting)
+
+    expect(spoken(stopped.conditions)[0]).toBe(`Ready=True ${reason}`)
+    expect(stopped.message).toContain('what is sent to it waits')
+    expect(spoken(woken.conditions)[0]).toBe('Ready=True WakingUp')
+  })
+
+  it('is rolling out before the Deployment was looked at when it was changed, and not when it was scaled', () => {
+    const unseen = { workload: workload({ isObserved: false }) }
+    const changed = { generation: 4, now: at(1).now }
+
+    const scaled = follow({}, unseen)
+    const rolled = agentStatus(writer, { plan: go, streams: created, clusterDomain, status: follow({}), ...unseen }, changed)
+
+    expect(spoken(scaled.conditions).join()).not.toContain('Reconciling')
+    expect(spoken(rolled.conditions)).toContain('Reconciling=True RollingOut')
   })
 
   it('stays ready when the broker is lost later', () => {
@@ -236,10 +292,47 @@ describe('the status of an agent', () => {
   })
 
   it('says of one that its definition refuses what is wrong, and waits for a change', () => {
-    const status = unreadableStatus('spec.model: too long', [], at(0))
+    const status = unreadableStatus('spec.model: too long', follow({}), at(1))
 
+    expect(agentStatusSchema.parse(status)).toEqual(status)
     expect(status).toMatchObject({ phase: 'Failed', ready: false, message: 'spec.model: too long' })
+    expect(status.selector).toBe('app=agent,agent=writer')
     expect(spoken(status.conditions)).toEqual(['Ready=False SpecInvalid', 'Stalled=True SpecInvalid'])
+  })
+})
+
+describe('the status of what is paused', () => {
+  const later = { generation: 4, now: at(5).now }
+
+  it('is what it was, and says so', () => {
+    const before = follow({ workload: workload({ wanted: 2, total: 2 }) })
+
+    const status = pausedStatus(before, later)
+
+    expect(agentStatusSchema.parse(status)).toEqual(status)
+    expect({ ...status, conditions: status.conditions!.filter(({ type }) => type !== 'Paused') }).toEqual(before)
+    expect(status.conditions!.find(({ type }) => type === 'Paused')).toMatchObject({
+      status: 'True',
+      reason: 'Paused',
+      observedGeneration: 4,
+      lastTransitionTime: later.now,
+    })
+    expect(pausedStatus(status, { ...later, now: at(9).now })).toEqual(status)
+  })
+
+  it('is gone when it is looked at again', () => {
+    const status = follow({ status: pausedStatus(follow({}), later) })
+
+    expect(spoken(status.conditions)).toEqual(spoken(follow({}).conditions))
+  })
+
+  it('is that of one that is not ready where nothing was made of it yet', () => {
+    const unseen: AgentStatus = { observedGeneration: UNSEEN_GENERATION }
+
+    const status = pausedStatus(unseen, later)
+
+    expect(status).toMatchObject({ observedGeneration: -1, phase: 'Pending', ready: false })
+    expect(spoken(status.conditions)).toEqual(['Ready=False Paused', 'Paused=True Paused'])
   })
 })
 
@@ -341,7 +434,7 @@ describe('what a Deployment and its pods say', () => {
     })
     expect(readWorkload(deployment({ ...status, updatedReplicas: 3 }))).toMatchObject({ isRolledOut: true })
     expect(readWorkload(deployment({ ...status, updatedReplicas: 3, observedGeneration: 4 }))).toMatchObject({
-      isRolledOut: false,
+      isObserved: false,
     })
     expect(readWorkload(deployment({}, {}))).toMatchObject({ wanted: 1, ready: 0 })
   })
@@ -388,7 +481,11 @@ describe('what a Deployment and its pods say', () => {
   ])('is told that pods cannot be created: %s', (message, reason) => {
     const conditions = [{ type: 'ReplicaFailure', status: 'True', reason: 'FailedCreate', message }]
 
-    expect(readWorkload(deployment({ conditions })).problem).toEqual({ reason, message: `pods cannot be created: ${message}` })
+    expect(readWorkload(deployment({ conditions })).problem).toEqual({
+      reason,
+      // The name is another one at each try.
+      message: `pods cannot be created: ${message.replace('pods "d-1" is ', '')}`,
+    })
   })
 
   it('is told the same of the same pods, in whatever order, and nothing of those that go', () => {

@@ -58,6 +58,19 @@ describe('Events', () => {
       ['Normal ScaledDown: from 3 to 1 pods'],
     ],
     ['a new generation', status({}), status({}, { observedGeneration: 2 }), ['Normal Updated: generation 2 is carried out']],
+    ['a generation that is the first to be looked at', status({}, { observedGeneration: -1 }), status({}), []],
+    [
+      'a pause',
+      status(ready(true, 'Available')),
+      status({ ...ready(true, 'Available'), Paused: { status: true, reason: 'Paused', message: 'until later' } }),
+      ['Normal Paused: until later'],
+    ],
+    [
+      'the end of a pause',
+      status({ Paused: { status: true, reason: 'Paused', message: 'until later' } }),
+      status({}),
+      ['Normal Resumed: it is not paused any more'],
+    ],
     [
       'a peer that is missing',
       status({}),
