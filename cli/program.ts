@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { ListenAddress } from './process/address.ts'
 import { parseHealthAddress } from './process/health.ts'
+import { preferLittleMemory } from './process/memory.ts'
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
 
@@ -73,7 +74,7 @@ export function program(): Command {
       '\nIt creates no streams: "kaos up" with these manifests must have run on that broker once.' +
         '\n\nExample:\n  NATS_URL=nats://127.0.0.1:4222 kaos host -f team.yaml --only researcher notes',
     )
-    .action(run(async (options: never) => (await import('./up.ts')).hostCommand(options)))
+    .action(run(async (options: never) => (await import('./host.ts')).hostCommand(options)))
   kaos
     .command('demo')
     .description('Watch the sample team work, die in the middle and resume.')
@@ -111,7 +112,12 @@ export function program(): Command {
       '\nThe cluster is that of KUBECONFIG, else the one whose pod this is; the broker that of NATS_*, else broker.url of the file.' +
         '\n\nExample:\n  kaos operator --config installation.yaml --leader-elect=false',
     )
-    .action(run(async (options: never) => (await import('./cluster/operator.ts')).operatorCommand(options)))
+    .action(
+      run(async (options: never) => {
+        preferLittleMemory()
+        return (await import('./cluster/operator.ts')).operatorCommand(options)
+      }),
+    )
 
   kaos
     .command('install')

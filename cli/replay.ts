@@ -9,8 +9,8 @@ import { replayTrace } from '../replay/replay.ts'
 import { exitCodeOfVerdict, type Verdict, verdictJson, verdictLine } from '../replay/verdict.ts'
 import { findTrace } from './client/lookup.ts'
 import { type ClientOptions, withBus } from './client/session.ts'
+import { loadSystem } from './running/declared.ts'
 import { describeToday } from './running/machines.ts'
-import { loadSystem } from './running/system.ts'
 import { print, printJson } from './view/terminal.ts'
 
 export async function replayCommand(

@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { findTrace } from '../cli/client/lookup.ts'
 import { withBus } from '../cli/client/session.ts'
 import { replay } from '../cli/replay.ts'
-import { loadSystem } from '../cli/running/system.ts'
+import { loadSystem } from '../cli/running/declared.ts'
 import type { Verdict } from '../replay/verdict.ts'
 
 export { type Verdict, verdictLine } from '../replay/verdict.ts'

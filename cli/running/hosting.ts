@@ -17,8 +17,8 @@ import { parseBaggageKeys } from '../../telemetry/baggage.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { noTelemetry, type Telemetry } from '../../telemetry/telemetry.ts'
 import { crashFromEnv } from '../process/crash.ts'
+import { isWanted, type Only } from './declared.ts'
 import { loadMachines } from './machines.ts'
-import { isWanted, type Only } from './only.ts'
 import { agentService, toolService } from './telemetry.ts'
 
 export interface Hosting {

@@ -2,10 +2,9 @@
 import { existsSync } from 'node:fs'
 import { basename, dirname, extname, join } from 'node:path'
 import type { ModelPlace } from '../../actors/effects/model.ts'
-import { loadScript } from '../../actors/testing/model-script.ts'
-import { type ModelServer, startModelServer } from '../../actors/testing/model-server.ts'
+import type { ModelServer } from '../../actors/testing/model-server.ts'
 import type { System } from '../../manifests/load.ts'
-import { ollamaUrl, resolveModel } from '../../manifests/local.ts'
+import { type ModelResolution, ollamaUrl, resolveModel } from '../../manifests/local.ts'
 import type { Logger } from '../../telemetry/log.ts'
 
 export interface Models {
@@ -32,17 +31,10 @@ export interface ModelsOptions {
 const asked = { kind: 'offline', why: 'as asked for' } as const
 
 export async function resolveModels(system: System, options: ModelsOptions): Promise<Models> {
-  const ollamaModels = options.isOffline ? undefined : await askOllama()
-  const surroundings = { env: options.env, ollamaAnswers: ollamaModels !== undefined, ...(ollamaModels && { ollamaModels }) }
   const places = new Map<string, ModelPlace>()
   const byReason = new Map<string, string[]>()
   // All of them before the first server starts: a key that is missing is an error here.
-  const found = system.agents
-    .filter(({ spec }) => spec.modelAPI !== undefined && !spec.external)
-    .map((agent) => ({
-      name: agent.metadata.name,
-      model: options.isOffline ? asked : resolveModel(system, agent, surroundings),
-    }))
+  const found = await foundModels(system, options)
   const isOfflineUsed = found.some(({ model }) => model.kind === 'offline')
   const offline = isOfflineUsed ? await startOffline(system.files, options) : undefined
   for (const { name, model } of found) {
@@ -62,8 +54,28 @@ export async function resolveModels(system: System, options: ModelsOptions): Pro
   }
 }
 
+async function foundModels(
+  system: System,
+  { env, isOffline }: ModelsOptions,
+): Promise<readonly { readonly name: string; readonly model: ModelResolution }[]> {
+  const agents = system.agents.filter(({ spec }) => spec.modelAPI !== undefined && !spec.external)
+  const resolved = (ollamaModels?: readonly string[]) =>
+    agents.map((agent) => {
+      const surroundings = { env, ollamaAnswers: ollamaModels !== undefined, ...(ollamaModels && { ollamaModels }) }
+      return { name: agent.metadata.name, model: isOffline ? asked : resolveModel(system, agent, surroundings) }
+    })
+  const found = resolved()
+  // Where every agent is told of a model, nobody waits for an Ollama that is not there.
+  if (isOffline || found.every(({ model }) => model.kind === 'endpoint')) return found
+  return resolved(await askOllama())
+}
+
 /** The offline model follows `<manifest>.script.yaml` where one lies beside a manifest. */
 async function startOffline(files: readonly string[], { log, offlineDelayMs: delayMs }: ModelsOptions): Promise<ModelServer> {
+  const [{ loadScript }, { startModelServer }] = await Promise.all([
+    import('../../actors/testing/model-script.ts'),
+    import('../../actors/testing/model-server.ts'),
+  ])
   const scripts = files.map(scriptBeside).filter((file) => existsSync(file))
   const rules = (await Promise.all(scripts.map((file) => loadScript(file)))).flatMap((script) => script.rules)
   return startModelServer({ log, delayMs, ...(rules.length > 0 && { script: { rules } }) })

@@ -5,12 +5,12 @@ import { type NatsBus, openBus } from '../../bus/open.ts'
 import { findServer } from '../../bus/server/binary/find.ts'
 import { type EmbeddedServer, startServer } from '../../bus/server/embedded.ts'
 import { createStreams } from '../../bus/streams.ts'
-import { KaosError } from '../../bus/wire/errors.ts'
 import { userParty } from '../../bus/wire/subjects.ts'
-import { loadManifests, type System } from '../../manifests/load.ts'
-import type { Logger } from '../../telemetry/log.ts'
+import type { System } from '../../manifests/load.ts'
 import type { Telemetry } from '../../telemetry/telemetry.ts'
+import { Stopping } from '../process/stopping.ts'
 import { serveAsk } from './ask.ts'
+import { inventoryOf } from './declared.ts'
 import type { HttpDoor } from './gateway.ts'
 import { cardOf, host } from './hosting.ts'
 import { type ModelsOptions, resolveModels } from './models.ts'
@@ -90,29 +90,4 @@ export async function startSystem(system: System, options: SystemOptions): Promi
 async function startBroker({ env, say, storeDir, port, log }: SystemOptions): Promise<EmbeddedServer> {
   const { path } = await findServer({ env, say })
   return startServer({ binary: path, storeDir, port: port === 0 ? 0 : { prefer: port }, log })
-}
-
-/**
- * Throws ManifestError, and `usage` for more than one namespace or no agent: one process runs one namespace.
- *
- * @param options.isPart Tool servers alone will do.
- */
-export function loadSystem(files: readonly string[], options: { readonly isPart?: boolean } = {}): System {
-  const system = loadManifests(files)
-  if (system.namespaces.length > 1) {
-    throw new KaosError(
-      'usage',
-      `the manifests use namespaces ${system.namespaces.map((name) => `"${name}"`).join(' and ')}; run one at a time`,
-    )
-  }
-  if (system.agents.length === 0 && !(options.isPart && system.mcpServers.length > 0)) {
-    const wanted = options.isPart ? 'Agent or MCPServer' : 'Agent'
-    throw new KaosError('usage', `there is no ${wanted} in ${files.map((file) => `"${file}"`).join(', ')}`)
-  }
-  return system
-}
-
-export function inventoryOf(system: System, namespace: string) {
-  const nameOf = ({ metadata }: { readonly metadata: { readonly name: string } }) => metadata.name
-  return { namespace, agents: system.agents.map(nameOf), tools: system.mcpServers.map(nameOf) }
 }

@@ -7,7 +7,7 @@ import { readEndpoint, SIGNALS, type Signal } from '../../telemetry/settings/end
 import { readSettings } from '../../telemetry/settings.ts'
 import { startTelemetry } from '../../telemetry/start.ts'
 import type { ServiceIdentity, Telemetry } from '../../telemetry/telemetry.ts'
-import { isWanted, type Only } from './only.ts'
+import { isWanted, type Only } from './declared.ts'
 
 /** What the process is called beside its agents and tool servers where OTEL_SERVICE_NAME does not say it. */
 const PROCESS_NAME = 'kaos'
@@ -71,6 +71,11 @@ export function telemetryPlaces(hosted: HostedSystem, env: NodeJS.ProcessEnv): r
 }
 
 /** `http://127.0.0.1:4317 (traces, metrics, logs)`. */
-export function placeLine({ to, signals, services }: TelemetryPlace): string {
+function placeLine({ to, signals, services }: TelemetryPlace): string {
   return `${to} (${signals.join(', ')})${services ? ` for ${services.join(', ')}` : ''}`
+}
+
+/** For people; none where telemetry is off. */
+export function telemetryLines({ isOn }: Telemetry, places: readonly TelemetryPlace[]): readonly string[] {
+  return isOn ? places.map((place) => `telemetry  ${placeLine(place)}`) : []
 }

@@ -10,7 +10,8 @@ import type { Verdict } from '../../replay/verdict.ts'
 import { createLog } from '../../telemetry/log.ts'
 import { sendSignal, sendTask } from '../client/sending.ts'
 import { replay } from '../replay.ts'
-import { loadSystem, startSystem } from './system.ts'
+import { loadSystem } from './declared.ts'
+import { startSystem } from './system.ts'
 
 /** How a task ended, with its trace and what it used. */
 export type TaskResult = ResultRecord

@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process'
 import { chmod, cp, mkdir, readFile, realpath, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { bundleProject } from './bundle.ts'
 
 const project = join(import.meta.dirname, '..', '..')
 const run = promisify(execFile)
@@ -32,6 +33,7 @@ const LEFT_OUT = /\.(d\.[cm]?ts|map|tgz)$|(^|\/)\.package-lock\.json$/
 export async function layOut(root: string, packed: string): Promise<void> {
   await mkdir(join(root, 'node_modules'), { recursive: true })
   await Promise.all([placeNode(root), placeProject(root, packed), placeDependencies(root), placeSystem(root)])
+  await bundleProject(root)
 }
 
 async function placeNode(root: string): Promise<void> {

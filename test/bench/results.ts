@@ -6,6 +6,8 @@ import type { Sample } from './closed-loop.ts'
 import type { Workload } from './rig.ts'
 
 export const RESULTS_FOLDER = fileURLToPath(new URL('./results', import.meta.url))
+/** In that folder: what the benches of the operator found, of other fields than a run of this bench. */
+export const CLUSTER_RESULTS = 'cluster.json'
 
 export interface LoadResult {
   readonly workload: Workload
@@ -41,7 +43,7 @@ export async function writeResults(results: Results, folder = RESULTS_FOLDER): P
 
 /** The run that ended last; undefined while there is none. */
 export async function newestResults(folder = RESULTS_FOLDER): Promise<Results | undefined> {
-  const names = (await readdir(folder)).filter((name) => name.endsWith('.json'))
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.json') && name !== CLUSTER_RESULTS)
   const all = await Promise.all(names.map(async (name) => JSON.parse(await readFile(join(folder, name), 'utf8')) as Results))
   return all.sort((a, b) => a.at.localeCompare(b.at)).at(-1)
 }

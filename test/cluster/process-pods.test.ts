@@ -173,6 +173,15 @@ describe('pods as processes', () => {
     expect(await pods.logs('whole')).toBe('first\nlistening\n')
   })
 
+  it('start in a folder of their own where nobody names one, also with a /tmp of their own', async () => {
+    const volumeMounts = [{ name: 'tmp', mountPath: '/tmp' }]
+    await api.create(pod('homely', { ...server(), volumeMounts }, { volumes: [{ name: 'tmp', emptyDir: {} }] }))
+
+    const { metadata, status } = await untilReady('homely')
+
+    expect((await ask(status.podIP)).cwd).toContain(`homely_${metadata.uid}`)
+  })
+
   function imageOf(image: string) {
     if (image === 'kaos.test/nowhere') return undefined
     if (image !== 'kaos.test/server') return {}

@@ -1,14 +1,21 @@
 /** The image archive: what is in it, that it is the same each time, and that its command runs where nothing of this machine is in reach. */
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { openBus } from '../../bus/open.ts'
+import { createStreams } from '../../bus/streams.ts'
+import { userParty } from '../../bus/wire/subjects.ts'
+import { sendTask } from '../../cli/client/sending.ts'
+import { inventoryOf, loadSystem } from '../../cli/running/declared.ts'
 import { writeImageArchive } from '../../scripts/image/archive.ts'
 import { packProject } from '../../scripts/image/root.ts'
 import { imageConfig, writeImage } from '../../scripts/image.ts'
+import { silentLog } from '../../telemetry/log.ts'
+import { startTestBroker } from '../support/broker.ts'
 
 const project = join(import.meta.dirname, '..', '..')
 const exec = promisify(execFile)
@@ -167,6 +174,40 @@ describe('the command of the image', () => {
 
     expect(stdout).toBe('function,function\n')
   })
+
+  it("hosts agents, a machine and tools of users, which share the command's copy of the package", async () => {
+    const team = join(root, 'app', 'team')
+    await cp(join(project, 'docs', 'examples', 'team'), team, { recursive: true })
+    await using broker = await startTestBroker()
+    const bus = await openBus(broker.settings, { namespace: 'default', as: userParty('test'), log: silentLog() })
+    onTestFinished(() => bus.close())
+    await createStreams(bus.connection, inventoryOf(loadSystem([team]), 'default'))
+
+    const host = startInImage({ NATS_URL: broker.url }, '/usr/local/bin/kaos', 'host', '-f', '/app/team', '--offline')
+    onTestFinished(() => host.kill())
+    const { agent, key } = await sendTask(bus, 'coordinator', 'What do I need in Lisbon?')
+    const result = await bus.results.wait(agent, key, { deadlineMs: 30_000 })
+
+    expect(JSON.parse(result ?? host.output())).toMatchObject({
+      state: 'completed',
+      output: expect.stringContaining('For Lisbon take a shirt'),
+    })
+  })
+
+  it('is loaded from few files', async () => {
+    await writeFile(
+      join(root, 'app', 'counting.mjs'),
+      `import { registerHooks } from 'node:module'
+      const files = new Set()
+      registerHooks({ load: (url, context, next) => { if (url.startsWith('file:')) files.add(url); return next(url, context) } })
+      await import('kaos-actors/replay')
+      console.log(files.size)`,
+    )
+
+    const { stdout } = await inImage('/usr/local/bin/node', '/app/counting.mjs')
+
+    expect(Number(stdout)).toBeLessThan(100)
+  })
 })
 
 /**
@@ -174,8 +215,35 @@ describe('the command of the image', () => {
  * names of absolute paths are those of this machine.
  */
 async function inImage(command: string, ...args: readonly string[]) {
-  const env = { PATH: '/usr/local/bin', HOME: '/tmp' }
-  if (process.getuid?.() === 0) return run('/usr/sbin/chroot', ['--userspec=65532:65532', root, command, ...args], env)
+  const { program, words } = await placed(command, args)
+  return run(program, words, IMAGE_ENV)
+}
+
+/** The same, for what does not end by itself. */
+function startInImage(env: NodeJS.ProcessEnv, command: string, ...args: readonly string[]) {
+  let output = ''
+  const starting = placed(command, args).then(({ program, words }) => {
+    const child = spawn(program, words, { env: { ...IMAGE_ENV, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()))
+    return child
+  })
+  return {
+    output: () => output,
+    async kill(): Promise<void> {
+      const child = await starting
+      const ended = new Promise((resolve) => child.once('exit', resolve))
+      if (child.exitCode === null && child.kill('SIGKILL')) await ended
+    },
+  }
+}
+
+const IMAGE_ENV = { PATH: '/usr/local/bin', HOME: '/tmp' }
+
+async function placed(
+  command: string,
+  args: readonly string[],
+): Promise<{ readonly program: string; readonly words: readonly string[] }> {
+  if (process.getuid?.() === 0) return { program: '/usr/sbin/chroot', words: ['--userspec=65532:65532', root, command, ...args] }
   const libraries = await readdir(join(root, 'lib'))
   const loader = (await readdir(join(root, process.arch === 'x64' ? 'lib64' : 'lib'))).find((name) =>
     name.startsWith('ld-linux'),
@@ -184,11 +252,8 @@ async function inImage(command: string, ...args: readonly string[]) {
   const node = join(root, 'usr/local/bin/node')
   const script = command.endsWith('kaos') ? [join(root, 'node_modules/kaos-actors/cli/kaos.js')] : []
   const inRoot = args.map((arg) => (arg.startsWith('/app') ? join(root, arg) : arg))
-  return run(
-    join(root, process.arch === 'x64' ? 'lib64' : 'lib', loader),
-    ['--library-path', path, node, ...script, ...inRoot],
-    env,
-  )
+  const program = join(root, process.arch === 'x64' ? 'lib64' : 'lib', loader)
+  return { program, words: ['--library-path', path, node, ...script, ...inRoot] }
 }
 
 async function packagesIn(modules: string): Promise<readonly string[]> {

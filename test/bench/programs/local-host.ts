@@ -10,7 +10,7 @@ import { requiredBrokerSettings } from '../../../bus/access/settings.ts'
 import { systemClock } from '../../../bus/contracts.ts'
 import { openBus } from '../../../bus/open.ts'
 import { agentParty } from '../../../bus/wire/subjects.ts'
-import { loadSystem } from '../../../cli/running/system.ts'
+import { loadSystem } from '../../../cli/running/declared.ts'
 import { createLog } from '../../../telemetry/log.ts'
 import { LOCAL, NAMESPACE } from '../system.ts'
 

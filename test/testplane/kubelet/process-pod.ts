@@ -138,11 +138,12 @@ export class ProcessPod {
     const declared = { ...image.environment, ...(await resolveEnvironment(spec, this.sources())) }
     const environment = Object.fromEntries(Object.entries(declared).map(([name, value]) => [name, translate(value)]))
     const program = spec.command ?? image.entrypoint ?? []
+    const workingDir = spec.workingDir ?? image.workingDir
     const rest = spec.args ?? (spec.command ? [] : (image.command ?? []))
     return {
       command: [...program, ...rest].map((word: string) => translate(expand(word, declared))),
       environment: { ...this.processVariables(translate), ...environment, ...this.networkVariables(environment.NODE_OPTIONS) },
-      workingDir: translate(spec.workingDir ?? image.workingDir ?? this.folder),
+      workingDir: workingDir === undefined ? this.folder : translate(workingDir),
     }
   }
 
