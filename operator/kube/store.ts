@@ -118,7 +118,7 @@ export class Store {
   }
 }
 
-/** The Deployments of a thousand agents differ in a few names: with the rest of them held once they take a third of the memory. */
+/** The Deployments of a thousand agents differ in a few names: with the rest of them held once they take half the memory. */
 class Parts {
   readonly #known = new LRUCache<string, NonNullable<unknown>>({ max: PARTS_LIMITS.partsMax })
 

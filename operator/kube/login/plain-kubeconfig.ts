@@ -30,7 +30,6 @@ const CLUSTER_FIELDS = [
   'insecure-skip-tls-verify',
   'tls-server-name',
   'proxy-url',
-  'extensions',
 ]
 const USER_FIELDS = [
   'token',
@@ -40,7 +39,6 @@ const USER_FIELDS = [
   'client-key-data',
   'username',
   'password',
-  'extensions',
 ]
 
 /** Undefined: it cannot be used as it stands here, for whatever reason; client-node has the words for that. */
@@ -102,8 +100,12 @@ function contentOf(list: unknown, name: unknown, what: string): Fields | undefin
   return isFields(found?.[what]) ? found[what] : undefined
 }
 
+/** A token of digits without quotes is a number to YAML: how others take that is not ours to guess. */
 function hasOnly(fields: Fields, known: readonly string[]): boolean {
-  return Object.keys(fields).every((name) => known.includes(name))
+  return Object.entries(fields).every(([name, value]) => {
+    if (name === 'extensions') return true
+    return known.includes(name) && typeof value === (name === 'insecure-skip-tls-verify' ? 'boolean' : 'string')
+  })
 }
 
 /** Undefined also for an empty one, which says nothing. */

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { ClusterAccess, type Credentials, findCluster, kubeconfigCluster } from '../../../operator/kube/access.ts'
+import { plainKubeconfig } from '../../../operator/kube/login/plain-kubeconfig.ts'
 
 async function folder(files: Readonly<Record<string, string>> = {}) {
   const path = await mkdtemp(join(tmpdir(), 'kaos-access-'))
@@ -90,6 +91,61 @@ describe('access to a cluster', () => {
 
     expect((await basic.load()).headers.authorization).toBe(`Basic ${Buffer.from('u:p').toString('base64')}`)
     await expect(withoutContext).rejects.toThrow('its current context "y" names no cluster')
+  })
+
+  it('reads certificates beside the kubeconfig, and again when they have changed', async () => {
+    const text = config(
+      'https://x',
+      { 'client-certificate': 'user.crt', 'client-key-data': Buffer.from('KEY').toString('base64') },
+      { 'certificate-authority': 'ca.crt', 'proxy-url': 'http://proxy:3128' },
+    )
+    const path = await folder({ config: text, 'ca.crt': 'CA', 'user.crt': 'first' })
+
+    const cluster = await kubeconfigCluster(join(path, 'config'))
+    const before = await cluster.load()
+    await writeFile(join(path, 'user.crt'), 'second')
+    const after = await cluster.load()
+    await rm(join(path, 'ca.crt'))
+    const without = cluster.load()
+
+    expect(before).toEqual({
+      server: 'https://x',
+      headers: {},
+      proxyUrl: 'http://proxy:3128',
+      tls: { ca: Buffer.from('CA'), cert: Buffer.from('first'), key: Buffer.from('KEY') },
+    })
+    expect(after.tls.cert).toEqual(Buffer.from('second'))
+    await expect(without).rejects.toMatchObject({ code: 'cluster_settings' })
+  })
+
+  it.each([
+    ['a program that logs in', { exec: { apiVersion: 'client.authentication.k8s.io/v1', command: 'login' } }, undefined],
+    ['an auth provider', { 'auth-provider': { name: 'oidc', config: {} } }, undefined],
+    ['a file with a token', { tokenFile: '/token' }, undefined],
+    ['somebody else to act for', { token: 't', as: 'other' }, undefined],
+    ['a token that is no text', { token: 12345 }, undefined],
+    ['a token that stands in it', { token: 't' }, { server: 'https://x', namespace: 'team' }],
+    ['a certificate that stands in it', { 'client-certificate-data': '', 'client-key-data': '' }, { server: 'https://x' }],
+  ])('is read without client-node only where that is all there is to do: %s', async (_what, user, expected) => {
+    const path = await kubeconfig(config('https://x', user))
+
+    const plain = await plainKubeconfig(path)
+
+    if (expected) expect(plain).toMatchObject(expected)
+    else expect(plain).toBeUndefined()
+  })
+
+  it('is that of several kubeconfigs together', async () => {
+    const both = [await kubeconfig(config('https://first')), await kubeconfig(config('https://second'))].join(':')
+    const apart = JSON.parse(config('https://x'))
+    const withoutUser = await kubeconfig(JSON.stringify({ ...apart, users: [] }))
+    const withoutCluster = await kubeconfig(JSON.stringify({ ...apart, clusters: [], contexts: [], 'current-context': '' }))
+
+    const first = kubeconfigCluster(both)
+    const merged = await kubeconfigCluster(`${withoutUser}:${withoutCluster}`)
+
+    await expect(first).rejects.toMatchObject({ code: 'cluster_settings' })
+    expect((await merged.load()).headers.authorization).toBe('Bearer t')
   })
 
   it('keeps its connections while the keys are the same, and survives files that cannot be read for a moment', async () => {

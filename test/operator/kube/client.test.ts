@@ -41,7 +41,7 @@ describe('a client of the API server', () => {
     )
     expect(resourceVersion).toBe('105')
     expect(server.asked.map(({ query }) => query.get('continue'))).toEqual([null, '2', '4'])
-    expect(server.asked.every(({ query }) => query.get('labelSelector') === 'x=y' && query.get('limit') === '100')).toBe(true)
+    expect(server.asked.every(({ query }) => query.get('labelSelector') === 'x=y' && query.get('limit') === '50')).toBe(true)
   })
 
   it('reads a list from its beginning when its first pages have expired', async () => {

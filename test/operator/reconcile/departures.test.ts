@@ -30,7 +30,7 @@ const { signal } = new AbortController()
 
 /** What is there; each may be changed in between. */
 function start(more: Partial<DeparturesOptions> = {}) {
-  const there = { pods: [] as KubeObject[], deployment: undefined as KubeObject | undefined, now: 0 }
+  const there = { pods: [] as KubeObject[], deployment: undefined as KubeObject | undefined, isLeftBehind: false, now: 0 }
   const done: string[] = []
   const streams = {
     holds: ({ metadata }: KubeObject) => metadata.finalizers?.includes('kaos.tools/streams') === true,
@@ -43,6 +43,7 @@ function start(more: Partial<DeparturesOptions> = {}) {
     children: {
       deploymentOf: () => there.deployment,
       endPods: async () => void done.push('ended'),
+      isLeftBehind: () => there.isLeftBehind,
     },
     view: { podsOf: () => there.pods },
     recorder: { tell: (_about, { reason }) => void done.push(reason) },
@@ -119,6 +120,7 @@ describe('a departure', () => {
         endPods: async () => {
           throw new ApiError('patch Deployment "agent-a"', { code: 403 })
         },
+        isLeftBehind: () => false,
       },
     })
     there.pods = [pod({ deletionGracePeriodSeconds: 5 })]
@@ -131,6 +133,16 @@ describe('a departure', () => {
     there.pods = [pod()]
 
     await look(agent({ finalizers: ['kaos.tools/streams', 'orphan'] }))
+
+    expect(done).toEqual(['left'])
+  })
+
+  it('leaves everything to pods that were kept while nobody looked', async () => {
+    const { there, done, look } = start()
+    there.pods = [pod()]
+    there.isLeftBehind = true
+
+    await look()
 
     expect(done).toEqual(['left'])
   })
