@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
+import { clusterResults, withClusterTables } from './bench/cluster/table.ts'
 import { newestResults } from './bench/results.ts'
 import { SPEED_PAGE, tablesOf, withTables } from './bench/table.ts'
 
@@ -19,6 +20,12 @@ describe('the page about speed', () => {
 
     expect(results).toBeDefined()
     expect(withTables(page, results!)).toBe(page)
+  })
+
+  it('has the tables about the operator (npm run bench:cluster -- --table makes them)', async () => {
+    const page = await readFile(SPEED_PAGE, 'utf8')
+
+    expect(withClusterTables(page, await clusterResults())).toBe(page)
   })
 })
 
