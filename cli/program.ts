@@ -66,8 +66,8 @@ export function program(): Command {
     .option('--only <name...>', 'these agents and tool servers only; agent/NAME or tool/NAME where both have one name')
     .addOption(offline())
     .addOption(context())
-    .addOption(http('0.0.0.0:8000 in a pod that hosts an agent, else off'))
-    .addOption(health('with --http, else 0.0.0.0:8000 in a pod, else off'))
+    .addOption(http('*:8000 in a pod that hosts an agent, else off'))
+    .addOption(health('with --http, else *:8000 in a pod, else off'))
     .addOption(json())
     .addHelpText(
       'after',
@@ -93,10 +93,10 @@ export function program(): Command {
     .addOption(
       new Option(
         '--health <[host:]port>',
-        'serve /livez, /readyz and /metrics there (default: 0.0.0.0:8081 in a pod, else off)',
+        'serve /livez and /readyz there, and /metrics without --metrics; *: every address (default: *:8081 in a pod, else off)',
       ).argParser(healthAddress),
     )
-    .addOption(new Option('--metrics <[host:]port>', 'serve them there as well (default: off)').argParser(healthAddress))
+    .addOption(new Option('--metrics <[host:]port>', 'serve /metrics there (default: off)').argParser(healthAddress))
     .option('--lease <name>', 'Lease that says who leads (default: kaos-actors-operator)')
     .addOption(
       new Option('--stream-replicas <count>', 'servers that hold each stream: 1, 3 or 5 (default: 1)').argParser(streamReplicas),

@@ -33,6 +33,12 @@ type QueueLimits = Readonly<Record<keyof typeof QUEUE_LIMITS, number>>
 // biome-ignore lint/suspicious/noConfusingVoidType: a reconcile that has nothing to add returns nothing
 export type Outcome = { readonly afterMs?: number | undefined } | void
 
+/** The first of these times, of which each may be absent. */
+export function soonest(...timesMs: readonly (number | undefined)[]): Outcome {
+  const given = timesMs.filter((ms) => ms !== undefined)
+  return given.length === 0 ? undefined : { afterMs: Math.min(...given) }
+}
+
 export interface QueueOptions {
   /** In the log. */
   readonly name: string

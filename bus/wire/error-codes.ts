@@ -332,8 +332,8 @@ export const errorCodes = {
   ),
   rival_operator: row(
     'terminal',
-    "KAOS's own operator runs in this cluster and would write the same objects.",
-    'Scale the Deployment that the message names to zero; the resources and their definitions stay.',
+    "Another operator, KAOS's own or that of another release, keeps the same resources: each would undo what the other writes.",
+    'Scale the Deployment that the message names to zero, or give each operator namespaces of its own; resources and definitions stay.',
   ),
   bad_setting: row(
     'terminal',

@@ -4,12 +4,12 @@ import type { Replicas } from '../../bus/streams.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import type { Installation } from '../../operator/desired/installation.ts'
 import { findCluster } from '../../operator/kube/access.ts'
-import { type HealthServer, serveOperatorHealth } from '../../operator/process/health-server.ts'
+import { type Pages, serveOperatorHealth } from '../../operator/process/health-server.ts'
 import { INSTALLATION_FILE, readInstallationFile } from '../../operator/process/installation-file.ts'
 import { LEASE_NAME, Operator } from '../../operator/process/operator.ts'
 import { createLog } from '../../telemetry/log.ts'
 import { startTelemetry } from '../../telemetry/start.ts'
-import type { ListenAddress } from '../process/address.ts'
+import { everyAddress, type ListenAddress } from '../process/address.ts'
 import { EXIT } from '../process/exit-codes.ts'
 import { interrupted } from '../process/interrupt.ts'
 import { Stopping } from '../process/stopping.ts'
@@ -17,7 +17,7 @@ import { FLUSH_MS } from '../process/telemetry.ts'
 import { print, printJson } from '../view/terminal.ts'
 
 /** Where an operator serves in a pod, where kubelet and Prometheus come from outside. */
-const POD_ADDRESS = { host: '0.0.0.0', port: 8_081 } as const
+const POD_PORT = 8_081
 
 /** What does not end within this is left. */
 const STOP_MS = 9_000
@@ -53,16 +53,17 @@ export async function operatorCommand(options: {
       log,
     })
     stopping.add(() => operator.stop())
-    const address = options.health ?? (env.KUBERNETES_SERVICE_HOST ? POD_ADDRESS : 'off')
-    const served: HealthServer[] = []
-    for (const each of [address, options.metrics ?? 'off']) {
-      if (each === 'off') continue
-      const server = await serveOperatorHealth(each, operator.health)
+    const serve = async (address: ListenAddress | 'off', pages: Pages) => {
+      if (address === 'off') return undefined
+      const server = await serveOperatorHealth(address, operator.health, pages)
       stopping.add(() => server.stop())
-      served.push(server)
+      return server.url
     }
-    const [health, metrics] = served
-    const places = { cluster: cluster.source, broker: broker.servers.join(','), health: health?.url, metrics: metrics?.url }
+    const { metrics: ofMetrics = 'off' } = options
+    const ofHealth = options.health ?? (env.KUBERNETES_SERVICE_HOST ? { host: everyAddress(), port: POD_PORT } : 'off')
+    const health = await serve(ofHealth, ofMetrics === 'off' ? 'all' : 'health')
+    const metrics = await serve(ofMetrics, 'metrics')
+    const places = { cluster: cluster.source, broker: broker.servers.join(','), health, metrics }
     if (options.json) printJson({ ready: true, ...places })
     else for (const [what, place] of Object.entries(places)) if (place) print(`${what.padEnd(8)}${place}`)
     await Promise.race([told, operator.failed])

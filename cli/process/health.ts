@@ -5,7 +5,7 @@ import { type AddressInfo, isIP } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { BusState } from '../../bus/contracts.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
-import { type ListenAddress, parseListenAddress } from './address.ts'
+import { everyAddress, type ListenAddress, parseListenAddress } from './address.ts'
 
 const HEALTH_LIMITS = {
   /** Connections beyond these are closed at once; one answer ends each. */
@@ -19,7 +19,7 @@ const HEALTH_LIMITS = {
 const READY_LIMITS = { waitMs: 3_000, lookMs: 10 } as const
 
 /** Where a host serves in a pod, where the kubelet comes from outside. */
-const POD_ADDRESS = { host: '0.0.0.0', port: 8_000 } as const
+const POD_PORT = 8_000
 
 export interface Health {
   /** Without a path. */
@@ -65,7 +65,7 @@ export function parseHealthAddress(text: string): ListenAddress | 'off' | undefi
 
 /** Where a host serves health and HTTP when nobody says: in a pod on port 8000, else nowhere. */
 export function defaultHealthAddress(env: NodeJS.ProcessEnv): ListenAddress | undefined {
-  return env.KUBERNETES_SERVICE_HOST ? POD_ADDRESS : undefined
+  return env.KUBERNETES_SERVICE_HOST ? { host: everyAddress(), port: POD_PORT } : undefined
 }
 
 /** Throws `port_taken` when the address cannot be listened on. */

@@ -3,22 +3,22 @@ import { guarded, type NatsConnection } from '../../bus/connection.ts'
 import { KaosError } from '../../bus/wire/errors.ts'
 import { ALL_DOORS, streamNames, subjectsOf } from '../../bus/wire/subjects.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { listBacklogs, readBacklog } from './backlog.ts'
+import { type Backlog, listBacklogs, readBacklog } from './backlog.ts'
 import type { BrokerLink } from './link.ts'
-import { type AgentRef, agentKey } from './owner.ts'
+import { type ResourceRef, refKey } from './owner.ts'
 
 /** How long the broker has to confirm that it knows our subscriptions. */
 const CONFIRM_MS = 2_000
 
 /** All that asks throws `broker_unreachable`, `access_denied` or `read_failed`. */
 export interface Mail {
-  /** Messages that wait or are in hand, of all agents whose mail stream answered; look up with `of`. */
+  /** Messages that wait or are in hand, of all agents. */
   list(): Promise<Backlogs>
   /** The same of one agent, fresh. Undefined: it has no mail stream. */
-  read(agent: AgentRef): Promise<number | undefined>
+  read(agent: ResourceRef): Promise<number | undefined>
   /** Calls back once, with the epoch ms at which the broker stored the next message for the agent. Again replaces. */
-  listen(agent: AgentRef, onMail: (storedAt: number) => void): void
-  ignore(agent: AgentRef): void
+  listen(agent: ResourceRef, onMail: (storedAt: number) => void): void
+  ignore(agent: ResourceRef): void
   /** Resolves when whatever is stored from now on reaches those who listen. */
   confirmed(): Promise<void>
   /** Calls back at each connection that is made: mail may have been stored while nobody could hear of it. Returns what ends it. */
@@ -26,12 +26,11 @@ export interface Mail {
 }
 
 export interface Backlogs {
-  /** Undefined is not zero: there is no such stream, or its servers did not answer. */
-  of(agent: AgentRef): number | undefined
+  of(agent: ResourceRef): Backlog
 }
 
 interface Listening {
-  readonly agent: AgentRef
+  readonly agent: ResourceRef
   readonly onMail: (storedAt: number) => void
   subscription?: { unsubscribe(): void }
 }
@@ -51,24 +50,24 @@ export class BrokerMail implements Mail {
   }
 
   async list(): Promise<Backlogs> {
-    const byStream = await listBacklogs(this.link.connection, ALL_DOORS)
-    return { of: ({ namespace, name }) => byStream.get(streamNames.agentMail(namespace, name)) }
+    const backlogIn = await listBacklogs(this.link.connection, ALL_DOORS)
+    return { of: ({ namespace, name }) => backlogIn(streamNames.agentMail(namespace, name)) }
   }
 
-  async read({ namespace, name }: AgentRef): Promise<number | undefined> {
+  async read({ namespace, name }: ResourceRef): Promise<number | undefined> {
     return readBacklog(this.link.connection, streamNames.agentMail(namespace, name))
   }
 
-  listen(agent: AgentRef, onMail: (storedAt: number) => void): void {
+  listen(agent: ResourceRef, onMail: (storedAt: number) => void): void {
     this.ignore(agent)
     const listening: Listening = { agent, onMail }
-    this.listening.set(agentKey(agent), listening)
+    this.listening.set(refKey(agent), listening)
     if (this.connection) this.subscribe(this.connection, listening)
   }
 
-  ignore(agent: AgentRef): void {
-    this.listening.get(agentKey(agent))?.subscription?.unsubscribe()
-    this.listening.delete(agentKey(agent))
+  ignore(agent: ResourceRef): void {
+    this.listening.get(refKey(agent))?.subscription?.unsubscribe()
+    this.listening.delete(refKey(agent))
   }
 
   async confirmed(): Promise<void> {
@@ -103,8 +102,8 @@ export class BrokerMail implements Mail {
       // One call wakes; the rest of the mail is found by looking.
       max: 1,
       callback: guarded((_error, message) => {
-        if (this.listening.get(agentKey(agent)) !== listening) return
-        this.listening.delete(agentKey(agent))
+        if (this.listening.get(refKey(agent)) !== listening) return
+        this.listening.delete(refKey(agent))
         onMail(Date.parse(message.headers?.get('Nats-Time-Stamp') ?? '') || Date.now())
       }, this.log),
     })

@@ -1,17 +1,18 @@
 /** Who has streams on the broker: an agent or a tool server of a namespace. */
 
-export interface AgentRef {
+/** One of a kind that is known where it is used. */
+export interface ResourceRef {
   readonly namespace: string
   readonly name: string
 }
 
-export interface Owner extends AgentRef {
+export interface Owner extends ResourceRef {
   readonly kind: 'agent' | 'tool'
 }
 
 /** As keys of Kubernetes objects are written. */
-export const agentKey = ({ namespace, name }: AgentRef): string => `${namespace}/${name}`
-export function refOf(key: string): AgentRef {
+export const refKey = ({ namespace, name }: ResourceRef): string => `${namespace}/${name}`
+export function refOf(key: string): ResourceRef {
   const slash = key.indexOf('/')
   return { namespace: key.slice(0, slash), name: key.slice(slash + 1) }
 }

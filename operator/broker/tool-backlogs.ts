@@ -2,9 +2,9 @@
 import { messageOf } from '../../bus/wire/errors.ts'
 import { ALL_CALLS, streamNames } from '../../bus/wire/subjects.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { listBacklogs } from './backlog.ts'
+import { type Backlog, listBacklogs } from './backlog.ts'
 import type { BrokerLink } from './link.ts'
-import { type AgentRef, agentKey } from './owner.ts'
+import { type ResourceRef, refKey } from './owner.ts'
 
 const TOOL_BACKLOG_LIMITS = {
   /** Between two looks. */
@@ -17,12 +17,14 @@ export interface ToolBacklogsOptions {
   readonly link: Pick<BrokerLink, 'connection'>
   readonly log: Logger
   /** Another one than before; undefined: not known any more. */
-  readonly onChange: (server: AgentRef, backlog: number | undefined) => void
-  readonly onForgotten?: (server: AgentRef) => void
+  readonly onChange: (server: ResourceRef, backlog: number | undefined) => void
+  /** It has no stream for calls, though the broker could be asked; at each look. */
+  readonly onMissing?: (server: ResourceRef) => void
+  readonly onForgotten?: (server: ResourceRef) => void
 }
 
 interface Watched {
-  readonly server: AgentRef
+  readonly server: ResourceRef
   hasBeenLookedAt: boolean
   backlog: number | undefined
 }
@@ -40,8 +42,8 @@ export class ToolBacklogs {
   }
 
   /** To be called at every reconcile; without a change it costs nothing. */
-  watch(server: AgentRef): void {
-    const key = agentKey(server)
+  watch(server: ResourceRef): void {
+    const key = refKey(server)
     if (this.watched.has(key)) return
     this.watched.set(key, { server, hasBeenLookedAt: false, backlog: undefined })
     this.soon ??= setTimeout(() => {
@@ -50,18 +52,18 @@ export class ToolBacklogs {
     }, TOOL_BACKLOG_LIMITS.soonMs).unref()
   }
 
-  forget(server: AgentRef): void {
-    if (this.watched.delete(agentKey(server))) this.options.onForgotten?.(server)
+  forget(server: ResourceRef): void {
+    if (this.watched.delete(refKey(server))) this.options.onForgotten?.(server)
   }
 
   /** Undefined: not known. `before`: what was known by whoever looked before us. */
-  of(server: AgentRef, before?: number): number | undefined {
-    const watched = this.watched.get(agentKey(server))
+  of(server: ResourceRef, before?: number): number | undefined {
+    const watched = this.watched.get(refKey(server))
     return watched?.hasBeenLookedAt ? watched.backlog : before
   }
 
   /** For metrics: those that are known. */
-  *all(): Generator<readonly [AgentRef, number]> {
+  *all(): Generator<readonly [ResourceRef, number]> {
     for (const { server, backlog } of this.watched.values()) if (backlog !== undefined) yield [server, backlog]
   }
 
@@ -82,19 +84,21 @@ export class ToolBacklogs {
   private async lookAtAll(): Promise<void> {
     if (this.watched.size === 0) return
     const asked = [...this.watched.values()]
-    const byStream = await this.list()
+    const backlogIn = await this.list()
     for (const watched of asked) {
       const { server } = watched
-      if (this.watched.get(agentKey(server)) !== watched) continue
-      const backlog = byStream?.get(streamNames.toolMail(server.namespace, server.name))
+      if (this.watched.get(refKey(server)) !== watched) continue
+      const found = backlogIn?.(streamNames.toolMail(server.namespace, server.name))
+      const backlog = typeof found === 'number' ? found : undefined
       const isNew = !watched.hasBeenLookedAt || watched.backlog !== backlog
       watched.hasBeenLookedAt = true
       watched.backlog = backlog
       if (isNew) this.options.onChange(server, backlog)
+      if (found === 'absent') this.options.onMissing?.(server)
     }
   }
 
-  private async list(): Promise<ReadonlyMap<string, number> | undefined> {
+  private async list(): Promise<((stream: string) => Backlog) | undefined> {
     const { link, log } = this.options
     try {
       return await listBacklogs(link.connection, ALL_CALLS)

@@ -5,7 +5,7 @@ import { messageOf } from '../../bus/wire/errors.ts'
 import { streamNames, subjectsOf, toolParty } from '../../bus/wire/subjects.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { BrokerLink } from './link.ts'
-import { type AgentRef, agentKey } from './owner.ts'
+import { type ResourceRef, refKey } from './owner.ts'
 
 const BUCKET = `$KV.${streamNames.catalogBucket}.`
 const READ_MS = 2_000
@@ -14,7 +14,7 @@ export interface ToolNamesOptions {
   readonly link: BrokerLink
   readonly log: Logger
   /** A tool server has announced another list. */
-  readonly onChange: (server: AgentRef) => void
+  readonly onChange: (server: ResourceRef) => void
 }
 
 export class ToolNames {
@@ -31,8 +31,8 @@ export class ToolNames {
   }
 
   /** Never rejects: what cannot be read is not known, and asked for again at the next call. */
-  async of(server: AgentRef): Promise<readonly string[] | undefined> {
-    const key = agentKey(server)
+  async of(server: ResourceRef): Promise<readonly string[] | undefined> {
+    const key = refKey(server)
     if (this.known.has(key)) return this.known.get(key)
     try {
       const names = await this.read(server)
@@ -45,8 +45,8 @@ export class ToolNames {
     }
   }
 
-  forget(server: AgentRef): void {
-    this.known.delete(agentKey(server))
+  forget(server: ResourceRef): void {
+    this.known.delete(refKey(server))
   }
 
   close(): void {
@@ -69,11 +69,11 @@ export class ToolNames {
   private hear(subject: string, text: string): void {
     const [namespace = '', , name = ''] = subject.slice(BUCKET.length).split('.')
     const server = { namespace, name }
-    this.known.set(agentKey(server), namesIn(text))
+    this.known.set(refKey(server), namesIn(text))
     this.options.onChange(server)
   }
 
-  private async read({ namespace, name }: AgentRef): Promise<readonly string[] | undefined> {
+  private async read({ namespace, name }: ResourceRef): Promise<readonly string[] | undefined> {
     const subject = `${BUCKET}${subjectsOf(namespace).catalogKey(toolParty(name))}`
     const { connection } = this.options.link
     const answer = await connection.request(`$JS.API.DIRECT.GET.${streamNames.catalog}.${subject}`, '', { timeout: READ_MS })

@@ -14,17 +14,11 @@ import { brokerAccess } from './pod/environment.ts'
 import { type Container, configMapOf, deploymentOf, HOST_GRACE_SECONDS, httpProbe, serviceOf } from './pod/pod.ts'
 import { type EffectiveTelemetry, effectiveTelemetry } from './pod/telemetry.ts'
 
-export interface AgentScale {
-  /** How many are wanted, or with `isExternal` how many there are. */
-  readonly replicas: number
-  /** Somebody else sets them, so they are not sent. Whoever takes over from us must have set them before, else they become 1. */
-  readonly isExternal: boolean
-}
-
 export interface AgentCircumstances {
   readonly dependencies: AgentDependencies
   readonly installation: Installation
-  readonly scale: AgentScale
+  /** Pods that its Deployment is to ask for. */
+  readonly replicas: number
   /** Its Deployment is there: then dependencies that are not ready no longer hold it back. */
   readonly isRunning: boolean
 }
@@ -53,7 +47,7 @@ function childrenOf(
   telemetry: EffectiveTelemetry,
   circumstances: AgentCircumstances,
 ): readonly KubeObject[] {
-  const { dependencies, installation, scale } = circumstances
+  const { dependencies, installation, replicas } = circumstances
   const { spec, metadata } = agent
   const name = workloadName('Agent', metadata.name)
   const isNeighbour = (other: { readonly metadata: { readonly namespace: string } }) =>
@@ -69,7 +63,7 @@ function childrenOf(
     name,
     configHash: hashOf([manifest]),
     annotations: keyOwner(agent, modelApi),
-    ...(!scale.isExternal && { replicas: scale.replicas }),
+    replicas,
     pod: {
       main: { ...hostContainer(metadata.name, installation), env, volumeMounts: [manifestMount, ...access.volumeMounts] },
       volumes: [manifestVolume(name), ...access.volumes],
@@ -85,7 +79,7 @@ function childrenOf(
     ...(installation.networkPolicy.enabled
       ? [networkPolicyOf(agent, { modelApi, telemetryUrl: telemetry.url }, installation)]
       : []),
-    ...(scale.replicas >= 2 ? [disruptionBudget(agent, name)] : []),
+    ...(replicas >= 2 ? [disruptionBudget(agent, name)] : []),
   ]
 }
 

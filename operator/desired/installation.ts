@@ -49,7 +49,14 @@ const networkPolicySchema = z.strictObject({
     .describe(
       'Who may reach the HTTP door of agents, as NetworkPolicy peers. Unset: pods of the same namespace and of this one.',
     ),
+  egress: z
+    .array(openObject)
+    .default([])
+    .describe('What agents may reach beside what they need, as egress rules of a NetworkPolicy. Default [].'),
 })
+
+/** Of nobody in particular; not root. */
+const USER = 65_532
 
 export const installationSchema = z.strictObject({
   namespace: dnsLabel.describe('Namespace of the operator.'),
@@ -96,9 +103,21 @@ export const installationSchema = z.strictObject({
     .strictObject({
       agent: openObject.default({ requests: { cpu: '50m', memory: '128Mi' }, limits: { memory: '512Mi' } }),
       toolServer: openObject.default({ requests: { cpu: '25m', memory: '96Mi' }, limits: { memory: '512Mi' } }),
+      toolRuntime: openObject.default({}).describe('Of images that speak MCP. Default {}: none.'),
+      modelProxy: openObject.default({}).describe('Of LiteLLM. Default {}: none.'),
+      hostedModel: openObject.default({}).describe('Of Ollama, also while it pulls. Default {}: none.'),
     })
     .prefault({})
     .describe('CPU and memory of containers whose resource does not say it.'),
+  podSecurityContext: openObject
+    .default({
+      runAsNonRoot: true,
+      runAsUser: USER,
+      runAsGroup: USER,
+      fsGroup: USER,
+      seccompProfile: { type: 'RuntimeDefault' },
+    })
+    .describe('securityContext of all pods, as a whole. Default: what Pod Security "restricted" asks for, user 65532.'),
   networkPolicy: networkPolicySchema.prefault({}).describe('Network policies of agents.'),
   forbidden: z
     .array(z.enum(prohibitions))

@@ -116,6 +116,7 @@ function imagePod(server: ClusterMcpServer, entry: RuntimeEntry, telemetry: Effe
       ...telemetryVars(telemetry, 'MCPServer', server.metadata),
     ],
     ports: [{ name: 'http', containerPort: HTTP_PORT, protocol: 'TCP' }],
+    resources: installation.resources.toolRuntime,
     livenessProbe: tcpProbe(HTTP_PORT, { initialDelaySeconds: 20, periodSeconds: 10, timeoutSeconds: 3, failureThreshold: 3 }),
     readinessProbe: tcpProbe(HTTP_PORT, { initialDelaySeconds: 3, periodSeconds: 5, timeoutSeconds: 3, failureThreshold: 2 }),
   }
@@ -155,7 +156,7 @@ function hostContainer(
     name,
     image: installation.images.host,
     command: installation.hostCommand,
-    args: [...hostArgs(metadata.name), ...(port === HTTP_PORT ? [] : ['--health', `0.0.0.0:${port}`])],
+    args: [...hostArgs(metadata.name), ...(port === HTTP_PORT ? [] : ['--health', `*:${port}`])],
     env: [
       ...access.env,
       ...graceVars(spec),

@@ -96,6 +96,7 @@ function proxyChildren(
     args: ['--config', `${LITELLM_FOLDER}/${LITELLM_KEY}`, '--port', String(HTTP_PORT)],
     env: proxyVars(api, telemetry, installation),
     ports: [{ name: 'http', containerPort: HTTP_PORT, protocol: 'TCP' }],
+    resources: installation.resources.modelProxy,
     volumeMounts: [{ name: CONFIG_VOLUME, mountPath: LITELLM_FOLDER, readOnly: true }],
     livenessProbe: httpProbe('/health/liveliness', HTTP_PORT, {
       initialDelaySeconds: 30,
@@ -166,6 +167,7 @@ function hostedChildren(api: ClusterModelApi, installation: Installation): reado
   const model = api.spec.hostedConfig!.model
   const volumeMounts = [{ name: MODELS_VOLUME, mountPath: MODELS_FOLDER }]
   const image = api.spec.container?.image ?? installation.images.ollama
+  const resources = installation.resources.hostedModel
   const places = [textVar('HOME', '/tmp'), textVar('OLLAMA_MODELS', MODELS_FOLDER)]
   const pull: Container = {
     name: INIT_CONTAINER,
@@ -173,6 +175,7 @@ function hostedChildren(api: ClusterModelApi, installation: Installation): reado
     command: ['/bin/sh', '-ec', PULL_SCRIPT, INIT_CONTAINER, model].map(literal),
     // A proxy to the internet, say, counts for the pull too.
     env: withUserVars([...places, textVar('OLLAMA_HOST', `127.0.0.1:${OLLAMA_PORT}`)], api.spec.container?.env),
+    resources,
     volumeMounts,
   }
   const main: Container = {
@@ -180,6 +183,7 @@ function hostedChildren(api: ClusterModelApi, installation: Installation): reado
     image,
     env: [...places, textVar('OLLAMA_HOST', `0.0.0.0:${OLLAMA_PORT}`), ...ollamaLogVars(installation.logLevel)],
     ports: [{ name: 'http', containerPort: OLLAMA_PORT, protocol: 'TCP' }],
+    resources,
     volumeMounts,
     livenessProbe: httpProbe('/', OLLAMA_PORT, {
       initialDelaySeconds: 30,
@@ -200,6 +204,7 @@ function hostedChildren(api: ClusterModelApi, installation: Installation): reado
     volumes: [{ name: MODELS_VOLUME, emptyDir: {} }],
     graceSeconds: HOSTED_GRACE_SECONDS,
   }
-  const workload = { name, replicas: 1, configHash: hashOf([model]), pod, progressDeadlineSeconds: PULL_SECONDS }
+  const configHash = hashOf([model])
+  const workload = { name, replicas: 1, configHash, pod, progressDeadlineSeconds: PULL_SECONDS, endsBeforeNext: true }
   return [deploymentOf(api, workload, installation), serviceOf(api, name, OLLAMA_PORT)]
 }

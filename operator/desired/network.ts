@@ -4,7 +4,8 @@ import type { Installation } from './installation.ts'
 import { HTTP_PORT, OLLAMA_PORT, selectorOf, workloadName } from './names.ts'
 import { type ClusterAgent, type ClusterModelApi, childMeta } from './plan.ts'
 
-const DNS_PORT = 53
+/** The second is where the DNS pods of OpenShift listen, and a policy counts ports of pods. */
+const DNS_PORTS = [53, 5_353] as const
 const NATS_PORT = 4_222
 const OTLP_PORT = 4_317
 
@@ -37,12 +38,13 @@ export function networkPolicyOf(
         },
       ],
       egress: [
-        { ports: [{ protocol: 'UDP', port: DNS_PORT }, ...ports(DNS_PORT)] },
+        { ports: [...DNS_PORTS.map((port) => ({ protocol: 'UDP', port })), ...ports(...DNS_PORTS)] },
         { ports: ports(...brokerPorts(installation.broker.url)) },
         ...(telemetryUrl === undefined ? [] : [{ ports: ports(portOf(telemetryUrl)) }]),
         ...(modelApi
           ? [{ to: [{ podSelector: { matchLabels: selectorOf('ModelAPI', modelApi.metadata.name) } }], ports: ports(modelPort) }]
           : []),
+        ...installation.networkPolicy.egress,
       ],
     },
   }

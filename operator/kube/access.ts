@@ -14,9 +14,10 @@ import { type PlainKubeconfig, plainKubeconfig } from './login/plain-kubeconfig.
 export const ACCESS_LIMITS = {
   /** How long headers and keys are used before their files are read again; the kubelet changes a token long before it ends. */
   freshMs: 60_000,
-  /** Connections to the API server: each watch holds one. */
+  /** Connections for requests. Watches have others, one each: there are as many as kinds in namespaces. */
   connectionsMax: 64,
-  connectMs: 5_000,
+  /** Less than a renewal of the lease waits: what is said then is why there is no connection. */
+  connectMs: 3_000,
   /** Below the idle limits of load balancers, and of API servers that close what is quiet. */
   keepAliveMs: 30_000,
 } as const
@@ -27,7 +28,10 @@ export interface Access {
   /** Path below which the API stands, without a slash at its end: empty unless the server is behind a proxy with a prefix. */
   readonly prefix: string
   readonly headers: Readonly<Record<string, string>>
+  /** For requests. */
   readonly dispatcher: Dispatcher
+  /** For watches, which hold their connections for minutes: no request ever waits for one of them to end. */
+  readonly watching: Dispatcher
 }
 
 /** How we know the server and it knows us. */
@@ -192,7 +196,7 @@ export class ClusterAccess {
 
   async close(): Promise<void> {
     this.#isClosed = true
-    await this.#access?.dispatcher.destroy()
+    await Promise.all([this.#access?.dispatcher.destroy(), this.#access?.watching.destroy()])
   }
 
   async #read(): Promise<Access> {
@@ -207,14 +211,16 @@ export class ClusterAccess {
     const { server, headers, tls, proxyUrl } = credentials
     const { origin, pathname } = new URL(server)
     const keys = sha256(JSON.stringify([origin, proxyUrl, Object.entries(tls).map(([name, value]) => [name, String(value)])]))
-    const before = this.#access?.dispatcher
-    const dispatcher = before && keys === this.#keys ? before : dispatcherOf(tls, proxyUrl)
+    const before = this.#access
+    const isSame = before !== undefined && keys === this.#keys
+    const dispatcher = isSame ? before.dispatcher : dispatcherOf(tls, proxyUrl, ACCESS_LIMITS.connectionsMax)
+    const watching = isSame ? before.watching : dispatcherOf(tls, proxyUrl, null)
     // Requests under way end with the connections that they have.
-    if (before && before !== dispatcher) void before.close().catch(() => {})
+    if (!isSame) for (const pool of [before?.dispatcher, before?.watching]) void pool?.close().catch(() => {})
     this.#keys = keys
     this.#readAt = performance.now()
-    this.#access = { origin, prefix: pathname.replace(/\/+$/, ''), headers, dispatcher }
-    if (this.#isClosed) void dispatcher.destroy()
+    this.#access = { origin, prefix: pathname.replace(/\/+$/, ''), headers, dispatcher, watching }
+    if (this.#isClosed) await this.close()
     return this.#access
   }
 }
@@ -223,10 +229,10 @@ export class ClusterAccess {
  * HTTP/1.1: with HTTP/2 all watches and requests share one connection, and one that freezes takes all of them with it. No time-outs of
  * undici's own: each request has a deadline, each watch a limit of silence.
  */
-function dispatcherOf(tls: Keys, proxyUrl: string | undefined): Dispatcher {
-  const { connectionsMax, connectMs, keepAliveMs } = ACCESS_LIMITS
+function dispatcherOf(tls: Keys, proxyUrl: string | undefined, connections: number | null): Dispatcher {
+  const { connectMs, keepAliveMs } = ACCESS_LIMITS
   const connect = { ...tls, timeout: connectMs, keepAlive: true, keepAliveInitialDelay: keepAliveMs }
-  const shared = { allowH2: false, connections: connectionsMax, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 } as const
+  const shared = { allowH2: false, connections, pipelining: 1, headersTimeout: 0, bodyTimeout: 0 } as const
   if (proxyUrl) return new ProxyAgent({ ...shared, uri: proxyUrl, requestTls: connect })
   return new Agent({ ...shared, connect })
 }

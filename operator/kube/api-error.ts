@@ -48,6 +48,11 @@ export function isNotFound(error: unknown): boolean {
   return error instanceof ApiError && error.status === 404
 }
 
+/** The server knows us, and we may not. */
+export function isForbidden(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 403
+}
+
 export function isConflict(error: unknown): boolean {
   return error instanceof ApiError && error.status === 409
 }

@@ -7,7 +7,7 @@ import { KaosError } from '../../bus/wire/errors.ts'
 import { canonicalText, sha256 } from '../../bus/wire/json.ts'
 import { isConflict, isNotFound, isOtherUid } from './api-error.ts'
 import type { KubeClient, Written } from './client.ts'
-import { controllerOf, type KubeObject, keyOf, type Resource } from './object.ts'
+import { controllerOf, type KubeObject, keyOf, type OwnerReference, type Resource } from './object.ts'
 import { project } from './projection.ts'
 import type { CallOptions } from './transport.ts'
 
@@ -122,7 +122,8 @@ export class Applier {
   async refuseForeign(resource: Resource, intent: KubeObject, found: KubeObject, options: CallOptions): Promise<void> {
     const [ours, other] = [controllerOf(intent), controllerOf(found)]
     if (!ours || !other || ours.uid === other.uid) return
-    if (ours.kind !== other.kind || ours.name !== other.name) throw new NameTakenError(resource, intent)
+    const isOfSameName = ours.kind === other.kind && ours.name === other.name && groupOf(ours) === groupOf(other)
+    if (!isOfSameName) throw new NameTakenError(resource, intent)
     const { uid } = found.metadata
     await this.#client.delete(resource, found.metadata, { ...options, uid })
     const why = `there was still that of the ${other.kind} "${other.name}" of before`
@@ -183,6 +184,11 @@ export class NameTakenError extends KaosError {
     super('cluster_refused', `could not apply ${kind} "${keyOf(intent)}": an object of that name is there that is not ours`)
     this.name = 'NameTakenError'
   }
+}
+
+/** "apps" of "apps/v1", nothing of "v1": the same kind of two groups is two kinds, of two versions it is one. */
+function groupOf({ apiVersion }: Pick<OwnerReference, 'apiVersion'>): string {
+  return apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : ''
 }
 
 function isSettled(answer: Answer | undefined, hash: string, live: KubeObject, { intended, found }: Projection): boolean {

@@ -23,8 +23,8 @@ export const EVENT_LIMITS = {
   sameMs: 600_000,
   /** Events that wait to be written. */
   waitingMax: 1_000,
-  /** What the server takes. */
-  noteCharsMax: 1_000,
+  /** What the server takes, as UTF-8. */
+  noteBytesMax: 1_024,
   deadlineMs: 10_000,
 } as const
 
@@ -63,13 +63,14 @@ export class EventRecorder {
   }
 
   /** Returns at once. */
-  tell(about: KubeObject, notice: Notice): void {
+  tell(about: KubeObject, { type, reason, action, note: whole }: Notice): void {
+    const notice = { type, reason, action, note: cut(whole) }
     const id = about.metadata.uid ?? keyOf(about)
     if (!this.#takeToken(id) || this.#waiting.length >= EVENT_LIMITS.waitingMax) {
       this.#options.onDropped?.()
       return
     }
-    this.#waiting.push(() => this.#write(about, notice, `${id} ${notice.type} ${notice.reason} ${notice.note}`))
+    this.#waiting.push(() => this.#write(about, notice, `${id} ${type} ${reason} ${notice.note}`))
     this.#writing ??= this.#writeAll()
   }
 
@@ -119,7 +120,7 @@ export class EventRecorder {
       type,
       reason,
       action,
-      note: note.length > EVENT_LIMITS.noteCharsMax ? `${note.slice(0, EVENT_LIMITS.noteCharsMax)}…` : note,
+      note,
       regarding: {
         apiVersion: about.apiVersion,
         kind: about.kind,
@@ -140,4 +141,15 @@ export class EventRecorder {
     this.#buckets.set(id, { tokens: filled >= 1 ? filled - 1 : filled, at: now })
     return filled >= 1
   }
+}
+
+const ENCODER = new TextEncoder()
+const ELLIPSIS_BYTES = 3
+
+/** At the end of a character. */
+function cut(note: string): string {
+  const buffer = new Uint8Array(EVENT_LIMITS.noteBytesMax)
+  if (ENCODER.encodeInto(note, buffer).read === note.length) return note
+  const { read } = ENCODER.encodeInto(note, buffer.subarray(ELLIPSIS_BYTES))
+  return `${note.slice(0, read)}…`
 }

@@ -17,8 +17,10 @@ export const LEASE_LIMITS = {
   /** Without a renewal for this long the leader stops: well before others begin. */
   renewDeadlineMs: 10_000,
   renewEveryMs: 2_000,
-  /** One request. Two fit into the renewal's deadline. */
-  requestMs: 4_000,
+  /** One request. With the pauses before and between them, two that get no answer fit into the renewal's deadline. */
+  requestMs: 3_500,
+  /** Between two tries of a renewal that failed. */
+  retryMs: 500,
   /** Waiting is longer by up to this factor, by chance, so that not all candidates ask at once. */
   jitter: 1.2,
 } as const
@@ -161,12 +163,14 @@ class HeldLease implements Leadership {
   /** Never rejects. */
   async #renew(): Promise<void> {
     const { identity, log } = this.#options
-    const { renewEveryMs, durationMs } = this.#limits
+    const { renewEveryMs, retryMs, durationMs } = this.#limits
     const stopped = AbortSignal.any([this.#releasing.signal, this.#lost.signal])
+    let pauseMs = renewEveryMs
     while (true) {
-      await sleep(renewEveryMs, undefined, { signal: stopped }).catch(() => {})
+      await sleep(pauseMs, undefined, { signal: stopped }).catch(() => {})
       if (stopped.aborted || !this.isHeld) return
       const askedAt = this.#now()
+      pauseMs = renewEveryMs
       try {
         const spec = { ...(this.#lease.spec as LeaseSpec), ...heldBy(identity, durationMs, this.#lease.spec as LeaseSpec) }
         this.#lease = await write(this.#options, this.#limits, this.#lease, spec, this.#lost.signal)
@@ -177,6 +181,7 @@ class HeldLease implements Leadership {
       } catch (error) {
         if (this.#lost.signal.aborted) return
         log.warn({ err: error, lease: keyOf(this.#lease) }, 'could not renew the lease, trying again')
+        pauseMs = Math.min(retryMs, renewEveryMs)
         if (isConflict(error)) await this.#lookAgain()
       }
     }

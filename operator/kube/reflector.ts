@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { KaosError, messageOf } from '../../bus/wire/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
-import { isExpired } from './api-error.ts'
+import { isExpired, isForbidden } from './api-error.ts'
 import type { KubeClient, Selection } from './client.ts'
 import { type KubeObject, keyOf, type Resource } from './object.ts'
 import { type Change, type Indexer, Store } from './store.ts'
@@ -20,6 +20,8 @@ export const REFLECTOR_LIMITS = {
   /** Waiting after a failure doubles from the first to the last of these; half of it is by chance. */
   backOffMs: 200,
   backOffMaxMs: 5_000,
+  /** The last of these where the server says that we may not: an API server that has just begun says so too, and is ready a moment later. */
+  deniedBackOffMaxMs: 60_000,
   /** What the server may ask us to wait. */
   retryAfterMaxMs: 30_000,
   /** Watches that fail one after the other before the next try is a list. */
@@ -40,6 +42,11 @@ export interface ReflectorOptions {
   readonly resource: Resource
   /** Namespaces to look at; absent: the whole cluster. */
   readonly namespaces?: readonly string[] | undefined
+  /**
+   * Whether one of `namespaces` that we may not read counts as read, and empty, so that nobody waits for it. It is asked for again and again, and
+   * stands in `denied` meanwhile; what was read of it before stays. Default: it has to be read.
+   */
+  readonly canBeDenied?: boolean
   readonly selection?: Omit<Selection, 'namespace'>
   readonly indexers?: Readonly<Record<string, Indexer>>
   /** What is kept of an object. Default: all but managed fields and the copy that kubectl leaves in an annotation. */
@@ -60,6 +67,9 @@ export class Reflector {
   readonly #stopping = new AbortController()
   readonly #synced = Promise.withResolvers<void>()
   readonly #unsynced: Set<string | undefined>
+  readonly #denied = new Set<string>()
+  /** Those of them that stand in the log. */
+  readonly #told = new Set<string>()
   #running: Promise<unknown> = Promise.resolve()
   #isStarted = false
   #failure: unknown
@@ -89,6 +99,11 @@ export class Reflector {
 
   get isSynced(): boolean {
     return this.#unsynced.size === 0
+  }
+
+  /** Those of the namespaces that we may not read at the moment. */
+  get denied(): ReadonlySet<string> {
+    return this.#denied
   }
 
   /** The store holds what the cluster held at one moment after the start. Throws `cluster_unreachable` when the time is over. */
@@ -126,6 +141,7 @@ export class Reflector {
       let openedAt = Number.POSITIVE_INFINITY
       const onOpen = () => {
         openedAt = performance.now()
+        if (namespace !== undefined && this.#allow(namespace)) failures = 0
       }
       try {
         position ??= await this.#list(namespace)
@@ -140,6 +156,7 @@ export class Reflector {
         if (signal.aborted) return
         if (performance.now() - openedAt >= this.#limits.watchSteadyMs) failures = 0
         failures++
+        if (this.#options.canBeDenied && isForbidden(error)) this.#deny(namespace)
         if (isExpired(error)) position = undefined
         else if (failures % this.#limits.watchFailuresMax === 0) position = undefined
         await this.#pause(error, failures, namespace)
@@ -155,9 +172,26 @@ export class Reflector {
       { signal: this.#stopping.signal, keep: this.#trim },
     )
     this.#tell(this.store.replace(items, namespace))
+    this.#noteSynced(namespace)
+    return resourceVersion
+  }
+
+  /** Whether it was denied before. */
+  #allow(namespace: string): boolean {
+    if (this.#told.delete(namespace)) this.#options.log.info({ kind: this.resource.kind, namespace }, 'may read a namespace')
+    return this.#denied.delete(namespace)
+  }
+
+  #noteSynced(namespace: string | undefined): void {
     this.#unsynced.delete(namespace)
     if (this.isSynced) this.#synced.resolve()
-    return resourceVersion
+  }
+
+  /** The whole cluster is not denied: then there is nothing to do without it. */
+  #deny(namespace: string | undefined): void {
+    if (namespace === undefined) return
+    this.#denied.add(namespace)
+    this.#noteSynced(namespace)
   }
 
   /** Yields the position after each event. */
@@ -186,15 +220,26 @@ export class Reflector {
 
   async #pause(error: unknown, failures: number, namespace: string | undefined): Promise<void> {
     const { log, onRestart } = this.#options
-    const { backOffMs, backOffMaxMs, retryAfterMaxMs } = this.#limits
+    const { backOffMs, backOffMaxMs, deniedBackOffMaxMs, retryAfterMaxMs } = this.#limits
+    const isDenied = namespace !== undefined && this.#denied.has(namespace)
     this.#failure = error
     onRestart?.(isExpired(error) ? 'expired' : 'failed')
     const fields = { err: error, kind: this.resource.kind, namespace, failures }
     if (isExpired(error)) log.debug(fields, 'the watch has expired, listing again')
     else if (failures === 1) log.debug(fields, 'a watch broke, going on')
-    else log.warn(fields, 'cannot watch, trying again')
+    else if (isDenied && this.#told.has(namespace)) log.debug(fields, 'still may not read a namespace')
+    else if (isDenied) {
+      // Once: it is asked for as long as the right is missing, which may be for ever.
+      this.#told.add(namespace)
+      log.warn(
+        { kind: this.resource.kind, namespace, reason: messageOf(error) },
+        'may not read a namespace: nothing is done there until it may',
+      )
+    } else log.warn(fields, 'cannot watch, trying again')
     const asked = error instanceof KaosError ? Math.min(error.retryAfterMs ?? 0, retryAfterMaxMs) : 0
-    const backOff = Math.min(backOffMaxMs, backOffMs * 2 ** Math.min(failures - 1, 20)) * (0.5 + Math.random() / 2)
+    const backOff =
+      Math.min(isDenied ? deniedBackOffMaxMs : backOffMaxMs, backOffMs * 2 ** Math.min(failures - 1, 20)) *
+      (0.5 + Math.random() / 2)
     await sleep(Math.max(asked, backOff), undefined, { signal: this.#stopping.signal }).catch(() => {})
   }
 

@@ -140,27 +140,33 @@ export class Transport {
   }
 
   async #exchange(call: Call, deadline: Deadline): Promise<Dispatcher.ResponseData> {
-    const { origin, prefix, headers, dispatcher } = await this.#access.get()
     const startedAt = performance.now()
     const answered = (status: number) =>
       this.#options.onAnswer?.({ verb: call.verb, kind: call.kind, status, ms: performance.now() - startedAt })
     try {
-      const { guard } = this.#options
-      const way = guard && METHODS[call.verb] !== 'GET' ? dispatcher.compose(checking(guard)) : dispatcher
-      const answer = await way.request({
-        origin,
-        path: `${prefix}${call.path}${queryOf(call.query)}`,
-        method: METHODS[call.verb],
-        headers: { ...headers, ...headersOf(call) },
-        signal: deadline.signal,
-        ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
-      })
+      // A request that waits for a connection hears of its signal only when it gets one; it is not sent then.
+      const answer = await deadline.orLate(this.#request(call, deadline.signal))
       answered(answer.statusCode)
       return answer
     } catch (error) {
       answered(0)
       throw deadline.errorFor(error)
     }
+  }
+
+  async #request(call: Call, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
+    const { origin, prefix, headers, dispatcher, watching } = await this.#access.get()
+    const { guard } = this.#options
+    const pool = call.verb === 'watch' ? watching : dispatcher
+    const way = guard && METHODS[call.verb] !== 'GET' ? pool.compose(checking(guard)) : pool
+    return await way.request({
+      origin,
+      path: `${prefix}${call.path}${queryOf(call.query)}`,
+      method: METHODS[call.verb],
+      headers: { ...headers, ...headersOf(call) },
+      signal,
+      ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
+    })
   }
 }
 
@@ -210,6 +216,20 @@ class Deadline {
 
   get leftMs(): number {
     return this.#endsAt - performance.now()
+  }
+
+  /** What `work` ends with, or a rejection as soon as the signal aborts; `work` is then left to itself. */
+  async orLate<T>(work: Promise<T>): Promise<T> {
+    const { promise: late, reject } = Promise.withResolvers<never>()
+    const { signal } = this.#controller
+    const end = () => reject(signal.reason)
+    if (signal.aborted) end()
+    else signal.addEventListener('abort', end, { once: true })
+    try {
+      return await Promise.race([work, late])
+    } finally {
+      signal.removeEventListener('abort', end)
+    }
   }
 
   stop(options: { readonly keepsSignal?: boolean } = {}): void {

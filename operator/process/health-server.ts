@@ -33,12 +33,25 @@ export interface HealthServer {
   stop(): Promise<void>
 }
 
+/** What one address serves: whom a network policy lets reach it decides who sees metrics. */
+export type Pages = keyof typeof PATHS
+
+const PATHS = {
+  health: ['/livez', '/readyz'],
+  metrics: ['/metrics'],
+  all: ['/livez', '/readyz', '/metrics'],
+} as const satisfies Readonly<Record<string, readonly string[]>>
+
 /** Throws `port_taken` when the address cannot be listened on. */
-export async function serveOperatorHealth({ host, port }: HealthAddress, health: OperatorHealth): Promise<HealthServer> {
+export async function serveOperatorHealth(
+  { host, port }: HealthAddress,
+  health: OperatorHealth,
+  pages: Pages = 'all',
+): Promise<HealthServer> {
   const { connectionsMax, requestMs, headerBytesMax } = SERVER_LIMITS
   const times = { headersTimeout: requestMs, requestTimeout: requestMs, connectionsCheckingInterval: requestMs / 2 }
   const server = createServer({ ...times, maxHeaderSize: headerBytesMax }, (request, response) => {
-    const { status, text, type = 'text/plain; charset=utf-8' } = answerTo(request, health)
+    const { status, text, type = 'text/plain; charset=utf-8' } = answerTo(request, health, PATHS[pages])
     response.writeHead(status, { 'content-type': type, 'cache-control': 'no-store', connection: 'close' })
     response.end(request.method === 'HEAD' ? undefined : text)
   })
@@ -63,9 +76,10 @@ interface Answer {
   readonly type?: string
 }
 
-function answerTo({ method, url = '' }: IncomingMessage, health: OperatorHealth): Answer {
+function answerTo({ method, url = '' }: IncomingMessage, health: OperatorHealth, paths: readonly string[]): Answer {
   if (method !== 'GET' && method !== 'HEAD') return { status: 405, text: 'only GET and HEAD\n' }
-  switch (url.split('?', 1)[0]) {
+  const path = paths.find((served) => served === url.split('?', 1)[0])
+  switch (path) {
     case '/livez':
       return health.isAlive() ? { status: 200, text: 'ok\n' } : { status: 500, text: 'it does not lead any more\n' }
     case '/readyz': {
@@ -75,6 +89,6 @@ function answerTo({ method, url = '' }: IncomingMessage, health: OperatorHealth)
     case '/metrics':
       return { status: 200, text: health.metricsText(), type: 'text/plain; version=0.0.4; charset=utf-8' }
     default:
-      return { status: 404, text: 'there are /livez, /readyz and /metrics\n' }
+      return { status: 404, text: `only ${paths.join(', ')}\n` }
   }
 }

@@ -5,7 +5,7 @@ import type { Replicas } from '../../bus/streams.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { type BrokerLink, OPERATOR_INBOX } from '../broker/link.ts'
 import { BrokerMail } from '../broker/mail.ts'
-import { type AgentRef, agentKey } from '../broker/owner.ts'
+import { type ResourceRef, refKey } from '../broker/owner.ts'
 import { StreamKeeper } from '../broker/streams.ts'
 import { ToolBacklogs } from '../broker/tool-backlogs.ts'
 import { ToolNames } from '../broker/tool-names.ts'
@@ -31,9 +31,11 @@ import { mattersToOthers } from '../reconcile/stored.ts'
 import { Streams, type StreamsOptions } from '../reconcile/streams.ts'
 import { Turns } from '../reconcile/turns.ts'
 import { Scaler } from '../scale/scaler.ts'
+import { leftBehind } from './left-behind.ts'
 import type { Metrics } from './metrics.ts'
 import { TerminatingNamespaces } from './namespaces.ts'
-import { StateChanges, scalingMeter } from './scaling-meter.ts'
+import { scalingMeter } from './scaling-meter.ts'
+import { StateChanges } from './state-changes.ts'
 
 /** The first three together are less than ten seconds: so long a process that is told to end may take. */
 const LEADING_LIMITS = {
@@ -44,6 +46,8 @@ const LEADING_LIMITS = {
   eventsMs: 1_000,
   /** From a new Deployment to a look at its backlog. */
   lookAfterMs: 200,
+  /** Between two looks at a resource of a namespace that may not be read. */
+  deniedMs: 5_000,
 } as const
 
 const CONTROLLER_NAME = 'kaos.tools/operator'
@@ -91,7 +95,8 @@ export class Leading {
     const turns = new Turns()
     const keeper = new StreamKeeper(link, { replicas: streamReplicas })
     const { namespaces = [], streamLimits, childrenLimits, departureLimits } = options
-    const streams = new Streams({ client, keeper, link, recorder, ...(streamLimits && { limits: streamLimits }) })
+    const onLeft = leftBehind({ recorder, metrics, log })
+    const streams = new Streams({ client, keeper, link, onLeft, ...(streamLimits && { limits: streamLimits }) })
     const children = new Children({ client, applier, view, turns, ...(childrenLimits && { limits: childrenLimits }) })
     const onTerminating = (namespace: string) => this.addAllOf(namespace)
     this.terminating = new TerminatingNamespaces({ client, namespaces, onTerminating, log })
@@ -99,7 +104,7 @@ export class Leading {
       streams,
       children,
       view,
-      recorder,
+      onLeft,
       isTerminating: (namespace) => this.terminating.has(namespace),
       ...(departureLimits && { limits: departureLimits }),
     })
@@ -113,26 +118,30 @@ export class Leading {
       log,
       onState: (agent) => {
         const state = this.scaler.state(agent)
-        if (state) this.stateChanges.note(agent, state)
+        if (state) this.stateChanges.note(agent, `${state.active} ${state.replicas}`)
       },
       onStreamMissing: (agent) => {
         keeper.forget({ kind: 'agent', ...agent })
-        this.controllers.agents.add(agentKey(agent))
+        this.controllers.agents.add(refKey(agent))
       },
     })
-    this.toolNames = new ToolNames({ link, log, onChange: (server) => this.controllers.mcpServers.add(agentKey(server)) })
+    this.toolNames = new ToolNames({ link, log, onChange: (server) => this.controllers.mcpServers.add(refKey(server)) })
     this.toolChanges = new StateChanges((key) => this.controllers.mcpServers.add(key))
     this.toolBacklogs = new ToolBacklogs({
       link,
       log,
-      onChange: (server, backlog) => this.toolChanges.note(server, { active: backlog === undefined ? 'Unknown' : 'True' }),
+      onChange: (server, backlog) => this.toolChanges.note(server, backlog === undefined ? 'unknown' : 'known'),
+      onMissing: (server) => {
+        keeper.forget({ kind: 'tool', ...server })
+        this.controllers.mcpServers.add(refKey(server))
+      },
       onForgotten: (server) => this.toolChanges.forget(server),
     })
-    const shared = { installation, view, streams, keeper, departures, children, statuses }
-    const scalingOf = (agent: AgentRef) => (this.stateChanges.hasTold(agent) ? this.scaler.state(agent) : undefined)
+    const shared = { installation, client, view, streams, keeper, departures, children, statuses }
+    const scalingOf = (agent: ResourceRef) => (this.stateChanges.hasTold(agent) ? this.scaler.state(agent) : undefined)
     const agents = new AgentReconciler({ ...shared, scaler: this.scaler, scales, scalingOf })
     const mcpServers = new McpServerReconciler({ ...shared, toolNames: this.toolNames, toolBacklogs: this.toolBacklogs })
-    const modelApis = new ModelApiReconciler({ ...shared, client })
+    const modelApis = new ModelApiReconciler(shared)
     this.controllers = {
       agents: this.controller('Agent', view.agents, agents),
       mcpServers: this.controller('MCPServer', view.mcpServers, mcpServers),
@@ -230,7 +239,7 @@ export class Leading {
     { reconcile, whilePaused }: Pick<ControllerOptions, 'reconcile' | 'whilePaused'>,
   ): Controller {
     const { view, metrics, log } = this.options
-    const { drainMs, graceMs } = LEADING_LIMITS
+    const { drainMs, graceMs, deniedMs } = LEADING_LIMITS
     const children: readonly Watch[] = view.allChildren().map((reflector) => ({ reflector, keysOf: ownerKeys(kind) }))
     return new Controller({
       name: primary.resource.plural,
@@ -240,7 +249,11 @@ export class Leading {
         { reflector: view.pods, keysOf: podOwnerKeys(kind) },
         { reflector: view.registry, keysOf: () => [] },
       ],
-      reconcile,
+      // What is not seen there would be taken for gone, or made again.
+      reconcile: async (key, object, signal) => {
+        const isDenied = object !== undefined && view.denied(object.metadata.namespace).length > 0
+        return isDenied ? { afterMs: deniedMs } : reconcile(key, object, signal)
+      },
       ...(whilePaused && { whilePaused }),
       onRun: ({ ms, waitedMs, failed }) => {
         metrics.observe('kaos_operator_reconcile_seconds', ms / 1_000, { kind, result: failed ? 'failed' : 'ok' })

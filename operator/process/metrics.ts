@@ -20,6 +20,9 @@ export const operatorMetrics = {
   kaos_operator_queue_failing: row('gauge', 'Resources whose last reconcile failed; they are tried again.', ['kind']),
   kaos_operator_resources: row('gauge', 'Resources and children that are known.', ['kind']),
   kaos_operator_watch_restarts_total: row('counter', 'Watches that began again.', ['kind', 'why']),
+  kaos_operator_kinds_denied: row('gauge', 'Kinds that may not be read in a namespace; above 0 nothing is done there.', [
+    'namespace',
+  ]),
   kaos_operator_api_seconds: row('histogram', 'Answers of the API server; code 0: none came.', ['verb', 'kind', 'code'], seconds),
   kaos_operator_events_dropped_total: row('counter', 'Kubernetes Events that were left out.'),
   kaos_operator_broker_connected: row('gauge', 'Whether the broker can be asked: 1 or 0.'),
@@ -35,9 +38,14 @@ export const operatorMetrics = {
   kaos_operator_retention_removed_total: row('counter', 'What was removed because it ended long ago: traces, tasks, messages.', [
     'what',
   ]),
+  kaos_operator_left_behind_total: row('counter', 'Deleted resources whose pods or streams stayed.', ['what']),
   kaos_agent_backlog: row('gauge', 'Messages that wait or are in hand.', ['namespace', 'agent']),
   kaos_tool_backlog: row('gauge', 'Calls that wait for a tool server or are in hand.', ['namespace', 'tool']),
-  kaos_agent_replicas: row('gauge', 'Pods that are asked for (desired) and that are ready.', ['namespace', 'agent', 'state']),
+  kaos_agent_replicas: row('gauge', 'Pods that are asked for (desired) and that are ready, as the leader sees them.', [
+    'namespace',
+    'agent',
+    'state',
+  ]),
 } as const satisfies Readonly<Record<string, Row>>
 
 export type MetricName = keyof typeof operatorMetrics

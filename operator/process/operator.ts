@@ -107,8 +107,8 @@ export class Operator {
     }
     const client = KubeClient.over(access, { onAnswer })
     try {
-      const { namespaces, installation } = options
-      await refuseRival(client, { namespaces, leaseNamespaces: [installation.namespace] })
+      const { namespaces, installation, lease } = options
+      await refuseRival(client, { namespaces, own: { namespace: installation.namespace, lease: lease?.name } })
     } catch (error) {
       await client.close()
       throw error
@@ -192,6 +192,10 @@ export class Operator {
   private notReady(): string | undefined {
     const unsynced = this.view.unsynced()
     if (unsynced.length > 0) return `not read yet: ${unsynced.join(', ')}`
+    const { namespaces = [] } = this.options
+    if (namespaces.length > 0 && namespaces.every((namespace) => this.view.denied(namespace).length > 0)) {
+      return `it may not read what it is to look after: namespace "${namespaces.join('", "')}"`
+    }
     const silentMs = this.contact.silentMs()
     return silentMs > SILENT_MS ? `the API server has not answered for ${Math.round(silentMs / 1_000)} s` : undefined
   }
@@ -205,7 +209,11 @@ export class Operator {
         ({ resource, store }) => [{ kind: resource.kind }, store.size] as const,
       ),
     )
-    metrics.gauge('kaos_agent_replicas', () => view.agentReplicas())
+    metrics.gauge('kaos_operator_kinds_denied', () =>
+      (this.options.namespaces ?? []).map((namespace) => [{ namespace }, view.denied(namespace).length] as const),
+    )
+    // Of the leader alone, or a sum over all processes would count each pod several times.
+    metrics.gauge('kaos_agent_replicas', () => (this.isLeading ? view.agentReplicas() : []))
   }
 }
 

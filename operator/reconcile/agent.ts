@@ -1,12 +1,14 @@
 /** What one look at an Agent does: streams, children, scaling and status, from what is there now. */
 import type { AgentStatus } from '../../manifests/crd/status.ts'
-import { type AgentRef, refOf } from '../broker/owner.ts'
+import { type ResourceRef, refOf } from '../broker/owner.ts'
 import type { StreamKeeper } from '../broker/streams.ts'
 import { desiredAgent } from '../desired/agent.ts'
 import type { Installation } from '../desired/installation.ts'
 import type { ClusterAgent } from '../desired/plan.ts'
+import type { KubeClient } from '../kube/client.ts'
 import type { KubeObject } from '../kube/object.ts'
-import type { Outcome } from '../queue.ts'
+import { withMissingMounts } from '../mounts.ts'
+import { type Outcome, soonest } from '../queue.ts'
 import type { ScalingState } from '../scale/scaled-agent.ts'
 import type { Scaler } from '../scale/scaler.ts'
 import { agentStatus } from '../status/agent.ts'
@@ -23,6 +25,7 @@ import type { Streams } from './streams.ts'
 
 export interface AgentReconcilerOptions {
   readonly installation: Installation
+  readonly client: KubeClient
   readonly view: ClusterView
   readonly streams: Streams
   readonly keeper: Pick<StreamKeeper, 'forget'>
@@ -30,7 +33,7 @@ export interface AgentReconcilerOptions {
   readonly children: Children
   readonly scaler: Scaler
   /** Undefined: nothing was seen yet, and what the status said before holds. */
-  readonly scalingOf: (agent: AgentRef) => ScalingState | undefined
+  readonly scalingOf: (agent: ResourceRef) => ScalingState | undefined
   readonly scales: Pick<DeploymentScales, 'beginExternal'>
   readonly statuses: StatusWriter
 }
@@ -64,8 +67,8 @@ export class AgentReconciler {
     return statuses.writePaused(AGENTS, object, signal)
   }
 
-  private async keep(object: KubeObject, agent: ClusterAgent, ref: AgentRef, signal: AbortSignal): Promise<Outcome> {
-    const { installation, view, streams, children, scaler, scalingOf, statuses } = this.options
+  private async keep(object: KubeObject, agent: ClusterAgent, ref: ResourceRef, signal: AbortSignal): Promise<Outcome> {
+    const { installation, client, view, streams, children, scaler, scalingOf, statuses } = this.options
     const { clusterDomain } = installation
     const streamsView = await streams.ensure(AGENTS, object, { kind: 'agent', ...ref }, signal)
     const replicas = await this.replicas(object, agent, ref, signal)
@@ -73,7 +76,7 @@ export class AgentReconciler {
     const planned = desiredAgent(agent, {
       dependencies: dependenciesOf(agent, view),
       installation,
-      scale: { replicas, isExternal: false },
+      replicas,
       isRunning,
     })
     // A pod without streams could only fail; one that is there had them.
@@ -83,20 +86,22 @@ export class AgentReconciler {
       : { plan: planned }
     if (agent.spec.external) scaler.forget(ref)
     else scaler.watch(scalingTarget(agent, object.metadata))
+    const found = readWorkload(carriedOut.deployment, view.podsOf('Agent', object))
+    const workload = await withMissingMounts(found, carriedOut.deployment, { client, signal })
     const seen = {
       plan: carriedOut.plan,
-      workload: readWorkload(carriedOut.deployment, view.podsOf('Agent', object)),
+      workload,
       streams: streamsView,
       clusterDomain,
     }
     const compose = (status: AgentStatus | undefined, moment: Moment) =>
       agentStatus(agent, { ...seen, scaling: scalingOf(ref) ?? scalingBefore(status, replicas), status }, moment)
     await statuses.write(AGENTS, object, compose, signal)
-    return { afterMs: carriedOut.retryAfterMs ?? streams.retryAfterMs(streamsView) }
+    return soonest(carriedOut.retryAfterMs, streams.retryAfterMs(streamsView), workload.lookAgainMs)
   }
 
   /** What the Deployment is to ask for: as the scaler says, or who scales in its place; before either has said anything, what is there. */
-  private async replicas(object: KubeObject, { spec }: ClusterAgent, ref: AgentRef, signal: AbortSignal): Promise<number> {
+  private async replicas(object: KubeObject, { spec }: ClusterAgent, ref: ResourceRef, signal: AbortSignal): Promise<number> {
     const { children, scaler, scales } = this.options
     const there = replicasIn(children.deploymentOf(object))
     if (spec.scaling.scaler === 'Builtin') return scaler.replicas(ref) ?? there ?? spec.replicas ?? spec.scaling.minReplicas

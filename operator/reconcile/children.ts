@@ -1,5 +1,7 @@
 /** Makes what stands behind a resource as its plan says: creates, repairs, removes what is not wanted any more. */
 import { randomBytes } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { type OwnedKind, workloadName } from '../desired/names.ts'
 import type { GeneratedSecret, Plan } from '../desired/plan.ts'
 import { ApiError, isConflict } from '../kube/api-error.ts'
 import { type Applier, FIELD_MANAGER, NameTakenError } from '../kube/apply.ts'
@@ -14,6 +16,8 @@ import type { Turns } from './turns.ts'
 export const CHILDREN_LIMITS = {
   /** What the API server refused is tried again after this: that a quota or a policy has changed, or another object is gone, nobody tells us. */
   refusedAgainMs: 60_000,
+  /** A right that is missing for longer is told: an API server that has just begun says so too, until it has read its roles. */
+  deniedMs: 30_000,
 } as const
 
 export interface ChildrenOptions {
@@ -34,11 +38,16 @@ export interface CarriedOut {
   readonly retryAfterMs?: number
 }
 
+/** Resources for which a right is missing. One that is forgotten is tried for longer. */
+const DENIED_MAX = 10_000
+
 type ChildrenPlan = Extract<Plan, { is: 'children' }>
 
 export class Children {
   private readonly options: ChildrenOptions
   private readonly limits: Readonly<Record<keyof typeof CHILDREN_LIMITS, number>>
+  /** By uid of the owner, since when. */
+  private readonly deniedSince = new LRUCache<string, number>({ max: DENIED_MAX })
 
   constructor(options: ChildrenOptions) {
     this.options = options
@@ -47,6 +56,14 @@ export class Children {
 
   deploymentOf(owner: KubeObject): KubeObject | undefined {
     return this.options.view.childrenOf(owner, DEPLOYMENTS)[0]
+  }
+
+  /** Somebody has taken its Deployment from it, as `kubectl delete --cascade=orphan` does. */
+  isLeftBehind({ kind, metadata }: KubeObject): boolean {
+    const { name, namespace } = metadata
+    const place = { name: workloadName(kind as OwnedKind, name), ...(namespace !== undefined && { namespace }) }
+    const found = this.options.view.child(DEPLOYMENTS, { metadata: place })
+    return found !== undefined && !controllerOf(found)
   }
 
   /**
@@ -62,10 +79,11 @@ export class Children {
     try {
       const deployment = await this.applyAll(plan, signal, replicasNow)
       await this.prune(owner, plan, signal)
+      this.deniedSince.delete(owner.metadata.uid ?? '')
       return { plan, deployment: deployment ?? this.deploymentOf(owner) }
     } catch (error) {
       const refusal = refusalOf(error)
-      if (!refusal) throw error
+      if (!refusal || (isDenied(error) && this.deniedMs(owner) < this.limits.deniedMs)) throw error
       const { telemetry } = plan
       const refused: Plan = { is: 'refused', ...refusal, telemetry }
       const { refusedAgainMs } = this.limits
@@ -75,6 +93,14 @@ export class Children {
         ...(refusal.reason !== 'SpecInvalid' && { retryAfterMs: refusedAgainMs }),
       }
     }
+  }
+
+  private deniedMs({ metadata }: KubeObject): number {
+    const { uid = '' } = metadata
+    const now = performance.now()
+    const since = this.deniedSince.get(uid) ?? now
+    this.deniedSince.set(uid, since)
+    return now - since
   }
 
   /** Asks for no pod any more. The Deployment itself goes with its owner: what removes it would come later, if the garbage collector is busy. */
@@ -126,17 +152,22 @@ export class Children {
     const there = view.child(SECRETS, { metadata })
     if (there) {
       await applier.refuseForeign(SECRETS, secret, there, { signal })
-      // Left as an orphan by the owner before.
-      if (!controllerOf(there))
-        await client.patch(SECRETS, metadata, { metadata: { ownerReferences: metadata.ownerReferences } }, { signal })
+      if (!isMarked(there, metadata)) await this.mark(metadata, signal)
       return
     }
     try {
       await client.create(SECRETS, secret, { signal, fieldManager: FIELD_MANAGER })
     } catch (error) {
-      // It has not come to us yet, or is somebody else's.
+      // It has not come to us yet, is somebody else's, or has lost the label by which it is seen.
       if (!isConflict(error) || !(await applier.isOurs(SECRETS, secret, { signal }))) throw error
+      await this.mark(metadata, signal)
     }
+  }
+
+  /** Whose it is, without a look at what is in it. */
+  private async mark(metadata: GeneratedSecret['metadata'], signal: AbortSignal): Promise<void> {
+    const { labels, ownerReferences } = metadata
+    await this.options.client.patch(SECRETS, metadata, { metadata: { labels, ownerReferences } }, { signal })
   }
 
   private async prune(owner: KubeObject, plan: ChildrenPlan, signal: AbortSignal): Promise<void> {
@@ -151,6 +182,12 @@ export class Children {
   }
 }
 
+/** Nobody has changed its labels, and it is no orphan of an owner before. */
+function isMarked(secret: KubeObject, { labels = {} }: KubeObject['metadata']): boolean {
+  const found = secret.metadata.labels
+  return controllerOf(secret) !== undefined && Object.entries(labels).every(([key, value]) => found?.[key] === value)
+}
+
 function isReadByPods({ kind }: KubeObject): boolean {
   return [SERVICE_ACCOUNTS, CONFIG_MAPS, SECRETS].some((resource) => resource.kind === kind)
 }
@@ -159,6 +196,11 @@ function childKind({ kind }: KubeObject): Resource {
   const resource = childKinds.find((each) => each.kind === kind)
   if (!resource) throw new Error(`a plan has a "${kind}", which is no kind of a child`)
   return resource
+}
+
+/** By who we are, not by what was asked. */
+function isDenied(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 403 && / is forbidden: User ".*" cannot /.test(error.message)
 }
 
 /** What the server will say again as long as nothing changes; undefined: worth another try. */

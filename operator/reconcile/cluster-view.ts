@@ -61,6 +61,8 @@ export class ClusterView {
         client,
         resource,
         namespaces,
+        // One of many must not hold up the others: its Role goes with it when it is deleted.
+        canBeDenied: true,
         log,
         ...(limits && { limits }),
         ...(onRestart && { onRestart: (why: Restart) => onRestart(resource.kind, why) }),
@@ -79,6 +81,7 @@ export class ClusterView {
     this.pods = follow(PODS, { selection: { labelSelector }, indexers: { [BY_WORKLOAD]: workloadOf }, trim: podInBrief })
     this.registry = follow(CONFIG_MAPS, {
       namespaces: [systemNamespace],
+      canBeDenied: false,
       selection: { fieldSelector: `metadata.name=${REGISTRY_CONFIG_MAP}` },
     })
     this.childrenByKind = new Map(
@@ -107,6 +110,14 @@ export class ClusterView {
   unsynced(): readonly string[] {
     return this.all()
       .filter((reflector) => !reflector.isSynced)
+      .map(({ resource }) => resource.plural)
+  }
+
+  /** Kinds of this namespace that we may not read now. With one of them missing, what others show would be taken for all that there is. */
+  denied(namespace: string | undefined): readonly string[] {
+    if (namespace === undefined) return []
+    return this.all()
+      .filter((reflector) => reflector.denied.has(namespace))
       .map(({ resource }) => resource.plural)
   }
 
@@ -199,11 +210,11 @@ function podInBrief({ apiVersion, kind, metadata, status }: KubeObject): KubeObj
     finalizers: _finalizers,
     ...seen
   } = metadata
-  const { conditions, initContainerStatuses, containerStatuses } = (status ?? {}) as Readonly<Record<string, unknown>>
+  const { phase, conditions, initContainerStatuses, containerStatuses } = (status ?? {}) as Readonly<Record<string, unknown>>
   return {
     apiVersion,
     kind,
     metadata: seen,
-    status: { conditions, initContainerStatuses, containerStatuses },
+    status: { phase, conditions, initContainerStatuses, containerStatuses },
   }
 }

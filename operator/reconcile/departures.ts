@@ -6,19 +6,19 @@ import { LRUCache } from 'lru-cache'
 import type { Owner } from '../broker/owner.ts'
 import { HOST_GRACE_SECONDS } from '../desired/pod/pod.ts'
 import { ApiError } from '../kube/api-error.ts'
-import type { EventRecorder } from '../kube/events.ts'
 import type { KubeObject, Resource } from '../kube/object.ts'
 import type { Outcome } from '../queue.ts'
-import type { EventReason } from '../status/reasons.ts'
 import { readWorkload } from '../status/workload.ts'
 import type { Children } from './children.ts'
 import type { ClusterView } from './cluster-view.ts'
 import { AGENTS } from './kinds.ts'
-import type { Streams } from './streams.ts'
+import type { LeftBehind, Streams } from './streams.ts'
 
 export const DEPARTURE_LIMITS = {
   /** Beyond their grace period: so long the streams wait for pods that do not end. */
   podsEndMs: 30_000,
+  /** Pods that could not be told to end are told again. */
+  refusedAgainMs: 5_000,
 } as const
 
 /** Resources that are on their way out. One that is forgotten waits anew. */
@@ -29,9 +29,9 @@ const ORPHAN_FINALIZER = 'orphan'
 
 export interface DeparturesOptions {
   readonly streams: Streams
-  readonly children: Pick<Children, 'deploymentOf' | 'endPods'>
+  readonly children: Pick<Children, 'deploymentOf' | 'endPods' | 'isLeftBehind'>
   readonly view: Pick<ClusterView, 'podsOf'>
-  readonly recorder: Pick<EventRecorder, 'tell'>
+  readonly onLeft: LeftBehind
   /** A namespace that is deleted, and with it perhaps the right to write there: whoever waits for the pods could come too late. */
   readonly isTerminating: (namespace: string | undefined) => boolean
   readonly now?: () => number
@@ -55,11 +55,12 @@ export class Departures {
 
   /** One look: every pod that ends leads to another. Throws while the broker cannot be asked, until that has lasted too long. */
   async carryOut(resource: Resource, object: KubeObject, signal: AbortSignal): Promise<Outcome> {
-    const { streams } = this.options
+    const { streams, children } = this.options
     const { namespace = '', name, uid = '', finalizers = [] } = object.metadata
     const isUrgent = this.options.isTerminating(namespace)
     if (!streams.holds(object)) return
-    if (finalizers.includes(ORPHAN_FINALIZER)) {
+    // The finalizer has gone already where nobody looked meanwhile.
+    if (finalizers.includes(ORPHAN_FINALIZER) || (!isUrgent && children.isLeftBehind(object))) {
       return streams.leave(resource, object, 'its pods go on without it, so its streams stay on the broker', signal)
     }
     if (!isUrgent) {
@@ -73,24 +74,20 @@ export class Departures {
 
   /** How long to wait for them at most; 0: there are none, or they have had their time. */
   private async endPods(resource: Resource, object: KubeObject, signal: AbortSignal): Promise<number> {
-    const { children, view, recorder, now = () => performance.now() } = this.options
+    const { children, view, onLeft, now = () => performance.now() } = this.options
     const { uid = '' } = object.metadata
     const pods = view.podsOf(resource === AGENTS ? 'Agent' : 'MCPServer', object)
     if (pods.length === 0 && !mayHavePods(children.deploymentOf(object))) return 0
     const since = this.since.get(uid) ?? now()
     this.since.set(uid, since)
-    await children.endPods(object, signal).catch(unlessRefused)
-    const leftMs = since + graceMsOf(pods) + this.limits.podsEndMs - now()
+    const { podsEndMs, refusedAgainMs } = this.limits
+    const isTold = await children.endPods(object, signal).then(() => true, unlessRefused)
+    const leftMs = since + graceMsOf(pods) + podsEndMs - now()
     if (leftMs <= 0 && Number.isFinite(since)) {
       this.since.set(uid, Number.NEGATIVE_INFINITY)
-      recorder.tell(object, {
-        type: 'Warning',
-        reason: 'PodsLeft' satisfies EventReason,
-        action: 'Reconcile',
-        note: `${pods.length} of its pods did not end in time; its streams go all the same`,
-      })
+      onLeft(object, 'PodsLeft', `${pods.length} of its pods did not end in time; its streams go all the same`)
     }
-    return Math.max(0, leftMs)
+    return Math.max(0, isTold ? leftMs : Math.min(leftMs, refusedAgainMs))
   }
 }
 
@@ -107,7 +104,8 @@ function graceMsOf(pods: readonly KubeObject[]): number {
   return Math.max(...seconds, 0) * 1_000
 }
 
-/** Who may not end them any more waits for whoever does. */
-function unlessRefused(error: unknown): void {
+/** Who may not end them, any more or yet, waits for whoever does. */
+function unlessRefused(error: unknown): false {
   if (!(error instanceof ApiError) || ![403, 404].includes(error.status)) throw error
+  return false
 }

@@ -8,8 +8,10 @@ import type { Installation } from '../desired/installation.ts'
 import { desiredMcpServer } from '../desired/mcp-server.ts'
 import type { ClusterMcpServer } from '../desired/plan.ts'
 import { readRegistry } from '../desired/runtimes.ts'
+import type { KubeClient } from '../kube/client.ts'
 import type { KubeObject } from '../kube/object.ts'
-import type { Outcome } from '../queue.ts'
+import { withMissingMounts } from '../mounts.ts'
+import { type Outcome, soonest } from '../queue.ts'
 import type { Moment } from '../status/conditions.ts'
 import { mcpServerStatus } from '../status/mcp-server.ts'
 import { readWorkload } from '../status/workload.ts'
@@ -23,6 +25,7 @@ import type { Streams } from './streams.ts'
 
 export interface McpServerReconcilerOptions {
   readonly installation: Installation
+  readonly client: KubeClient
   readonly view: ClusterView
   readonly streams: Streams
   readonly keeper: Pick<StreamKeeper, 'forget'>
@@ -63,7 +66,7 @@ export class McpServerReconciler {
   }
 
   private async keep(object: KubeObject, server: ClusterMcpServer, signal: AbortSignal): Promise<Outcome> {
-    const { installation, view, streams, children, toolNames, toolBacklogs, statuses } = this.options
+    const { installation, client, view, streams, children, toolNames, toolBacklogs, statuses } = this.options
     const { namespace, name } = server.metadata
     const ref = { namespace, name }
     const streamsView = await streams.ensure(MCP_SERVERS, object, { kind: 'tool', ...ref }, signal)
@@ -71,9 +74,11 @@ export class McpServerReconciler {
     const mayStart = streamsView.is === 'created' || children.deploymentOf(object) !== undefined
     const carriedOut = mayStart ? await children.carryOut(object, planned, { signal }) : { plan: planned }
     toolBacklogs.watch(ref)
+    const found = readWorkload(carriedOut.deployment, view.podsOf('MCPServer', object))
+    const workload = await withMissingMounts(found, carriedOut.deployment, { client, signal })
     const seen = {
       plan: carriedOut.plan,
-      workload: readWorkload(carriedOut.deployment, view.podsOf('MCPServer', object)),
+      workload,
       streams: streamsView,
       tools: await toolNames.of(ref),
       clusterDomain: installation.clusterDomain,
@@ -81,6 +86,6 @@ export class McpServerReconciler {
     const compose = (status: McpServerStatus | undefined, moment: Moment) =>
       mcpServerStatus(server, { ...seen, backlog: toolBacklogs.of(ref, status?.backlog), status }, moment)
     await statuses.write(MCP_SERVERS, object, compose, signal)
-    return { afterMs: carriedOut.retryAfterMs ?? streams.retryAfterMs(streamsView) }
+    return soonest(carriedOut.retryAfterMs, streams.retryAfterMs(streamsView), workload.lookAgainMs)
   }
 }

@@ -5,7 +5,8 @@ import { desiredModelApi } from '../desired/model-api.ts'
 import type { ClusterModelApi } from '../desired/plan.ts'
 import type { KubeClient } from '../kube/client.ts'
 import type { KubeObject } from '../kube/object.ts'
-import type { Outcome } from '../queue.ts'
+import { withMissingMounts } from '../mounts.ts'
+import { type Outcome, soonest } from '../queue.ts'
 import type { Moment } from '../status/conditions.ts'
 import { modelApiStatus } from '../status/model-api.ts'
 import { readWorkload } from '../status/workload.ts'
@@ -42,16 +43,17 @@ export class ModelApiReconciler {
     this.options.statuses.writePaused(MODEL_APIS, object, signal)
 
   private async keep(object: KubeObject, api: ClusterModelApi, signal: AbortSignal): Promise<Outcome> {
-    const { installation, view, children, statuses } = this.options
+    const { installation, client, view, children, statuses } = this.options
     const configVersion = await this.configVersion(api, signal)
     const planned = desiredModelApi(api, { installation, configVersion })
     const { plan, deployment, retryAfterMs } = await children.carryOut(object, planned, { signal })
-    const workload = readWorkload(deployment, view.podsOf('ModelAPI', object))
+    const found = readWorkload(deployment, view.podsOf('ModelAPI', object))
+    const workload = await withMissingMounts(found, deployment, { client, signal })
     const { clusterDomain } = installation
     const compose = (status: ModelApiStatus | undefined, moment: Moment) =>
       modelApiStatus(api, { plan, workload, clusterDomain, status }, moment)
     await statuses.write(MODEL_APIS, object, compose, signal)
-    return { afterMs: retryAfterMs }
+    return soonest(retryAfterMs, workload.lookAgainMs)
   }
 
   /**

@@ -1,12 +1,12 @@
 /** Where scaling meets the cluster: how many pods an agent's Deployment asks for, and who says so. */
 
 import type { AgentStatus } from '../../manifests/crd/status.ts'
-import { type AgentRef, agentKey } from '../broker/owner.ts'
+import type { ResourceRef } from '../broker/owner.ts'
 import { workloadName } from '../desired/names.ts'
 import type { ClusterAgent } from '../desired/plan.ts'
 import { FIELD_MANAGER } from '../kube/apply.ts'
 import type { KubeClient } from '../kube/client.ts'
-import type { KubeObject } from '../kube/object.ts'
+import { type KubeObject, keyOf } from '../kube/object.ts'
 import type { ScalingState, ScalingTarget, ScalingWhy, Workloads } from '../scale/scaled-agent.ts'
 import { conditionOf } from '../status/conditions.ts'
 import type { Reason } from '../status/reasons.ts'
@@ -30,14 +30,14 @@ export class DeploymentScales implements Workloads {
     this.options = options
   }
 
-  replicas(agent: AgentRef): number | undefined {
+  replicas(agent: ResourceRef): number | undefined {
     return replicasIn(this.options.view.child(DEPLOYMENTS, { metadata: placeOf(agent) }))
   }
 
-  async scale(agent: AgentRef, replicas: number): Promise<void> {
+  async scale(agent: ResourceRef, replicas: number): Promise<void> {
     const { client, turns } = this.options
     const place = placeOf(agent)
-    await turns.take(agentKey(place), async () => {
+    await turns.take(keyOf({ metadata: place }), async () => {
       await client.patch(DEPLOYMENTS, place, { spec: { replicas } }, { fieldManager: SCALE_MANAGER })
     })
   }
@@ -96,6 +96,6 @@ const whyOf: Partial<Readonly<Record<Reason, ScalingWhy>>> = {
   ReplicasOverridden: 'ManualOverride',
 }
 
-function placeOf({ namespace, name }: AgentRef) {
+function placeOf({ namespace, name }: ResourceRef) {
   return { namespace, name: workloadName('Agent', name) }
 }

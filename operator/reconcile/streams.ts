@@ -2,30 +2,36 @@
  * Streams of a resource: there before its pods, and gone before the resource is. A finalizer holds the resource for that; it is dropped with a
  * warning when the broker is gone for good, so that nothing hangs.
  */
+import { LRUCache } from 'lru-cache'
 import { KaosError } from '../../bus/wire/errors.ts'
 import type { BrokerLink } from '../broker/link.ts'
 import type { Owner } from '../broker/owner.ts'
 import type { StreamKeeper } from '../broker/streams.ts'
 import type { KubeClient } from '../kube/client.ts'
-import type { EventRecorder } from '../kube/events.ts'
 import type { KubeObject, Resource } from '../kube/object.ts'
 import type { StreamsView } from '../status/ready.ts'
-import type { EventReason } from '../status/reasons.ts'
 
 export const STREAMS_FINALIZER = 'kaos.tools/streams'
 
 export const STREAMS_LIMITS = {
-  /** A resource that is to be deleted waits so long for a broker that is gone, or that refuses. */
+  /** A resource that is to be deleted waits so long for a broker that is gone, or that refuses each time. */
   brokerGoneMs: 300_000,
   /** Streams that the broker refused are tried again after this. */
   retryMs: 30_000,
 } as const
 
+/** Resources on their way out whose streams could not be removed yet. One that is forgotten waits anew. */
+const FAILING_MAX = 10_000
+
+/** Tells of what a deleted resource leaves behind, and why. */
+export type LeftBehind = (object: KubeObject, reason: 'PodsLeft' | 'StreamsLeft', note: string) => void
+
 export interface StreamsOptions {
   readonly client: KubeClient
   readonly keeper: StreamKeeper
   readonly link: Pick<BrokerLink, 'unreachableMs'>
-  readonly recorder: Pick<EventRecorder, 'tell'>
+  readonly onLeft: LeftBehind
+  /** Milliseconds that never go back. Default: the process's own. */
   readonly now?: () => number
   readonly limits?: Partial<Readonly<Record<keyof typeof STREAMS_LIMITS, number>>>
 }
@@ -33,6 +39,8 @@ export interface StreamsOptions {
 export class Streams {
   private readonly options: StreamsOptions
   private readonly limits: Readonly<Record<keyof typeof STREAMS_LIMITS, number>>
+  /** By uid: since when each try to remove its streams has failed. */
+  private readonly failingSince = new LRUCache<string, number>({ max: FAILING_MAX })
 
   constructor(options: StreamsOptions) {
     this.options = options
@@ -76,7 +84,7 @@ export class Streams {
     try {
       await this.options.keeper.remove(owner)
     } catch (error) {
-      if (!(error instanceof KaosError) || !(isUrgent || this.hasWaitedLongEnough(object))) throw error
+      if (!(error instanceof KaosError) || !(isUrgent || this.hasTriedLongEnough(object))) throw error
       return this.leave(resource, object, `its streams stay on the broker: ${wordsOf(error)}`, signal)
     }
     await this.letGo(resource, object, signal)
@@ -84,20 +92,23 @@ export class Streams {
 
   /** Lets the resource go without its streams; `note` says why. */
   async leave(resource: Resource, object: KubeObject, note: string, signal: AbortSignal): Promise<void> {
-    const reason = 'StreamsLeft' satisfies EventReason
-    this.options.recorder.tell(object, { type: 'Warning', reason, action: 'Reconcile', note })
     await this.letGo(resource, object, signal)
+    this.options.onLeft(object, 'StreamsLeft', note)
   }
 
   private async letGo(resource: Resource, object: KubeObject, signal: AbortSignal): Promise<void> {
     const others = object.metadata.finalizers?.filter((name) => name !== STREAMS_FINALIZER) ?? []
     await this.writeFinalizers(resource, object, others, signal)
+    this.failingSince.delete(object.metadata.uid ?? '')
   }
 
-  private hasWaitedLongEnough({ metadata }: KubeObject): boolean {
-    const { link, now = Date.now } = this.options
-    const waitedMs = now() - Date.parse(metadata.deletionTimestamp ?? '')
-    return link.unreachableMs() >= this.limits.brokerGoneMs || waitedMs >= this.limits.brokerGoneMs
+  /** How long ago it was deleted does not matter: it may have waited for its pods until now. */
+  private hasTriedLongEnough({ metadata }: KubeObject): boolean {
+    const { link, now = () => performance.now() } = this.options
+    const { uid = '' } = metadata
+    const since = this.failingSince.get(uid) ?? now()
+    this.failingSince.set(uid, since)
+    return Math.max(link.unreachableMs(), now() - since) >= this.limits.brokerGoneMs
   }
 
   /** With the version that was seen: whoever else writes finalizers is not undone. */

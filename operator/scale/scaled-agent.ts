@@ -2,8 +2,9 @@
 import { isDeepStrictEqual } from 'node:util'
 import { messageOf } from '../../bus/wire/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
+import type { Backlog } from '../broker/backlog.ts'
 import type { Mail } from '../broker/mail.ts'
-import type { AgentRef } from '../broker/owner.ts'
+import type { ResourceRef } from '../broker/owner.ts'
 import {
   beginHistory,
   type Decision,
@@ -15,7 +16,7 @@ import {
 } from './scaling.ts'
 
 export interface ScalingTarget {
-  readonly agent: AgentRef
+  readonly agent: ResourceRef
   /** Of the resource: what was decided for an older one is not carried out. */
   readonly generation: number
   /** `External`: somebody else owns the count, and nothing is written here. */
@@ -39,20 +40,21 @@ export interface ScalingState {
 
 export interface Workloads {
   /** Pods that the workload asks for, as far as known here; undefined: there is no workload yet. */
-  replicas(agent: AgentRef): number | undefined
+  replicas(agent: ResourceRef): number | undefined
   /** Resolves when it is written. When it rejects the count is as before, and it is tried again within seconds. */
-  scale(agent: AgentRef, replicas: number, why: ScalingWhy): Promise<void>
+  scale(agent: ResourceRef, replicas: number, why: ScalingWhy): Promise<void>
 }
 
 export interface ScalingMeter {
-  backlog(agent: AgentRef, messages: number): void
+  /** Undefined: not known any more. */
+  backlog(agent: ResourceRef, messages: number | undefined): void
   /** A change of the count that was written. */
-  scaled(agent: AgentRef, from: number, to: number, why: ScalingWhy): void
+  scaled(agent: ResourceRef, from: number, to: number, why: ScalingWhy): void
   /** From the storing of the first message, by the broker's clock, to the workload that was written, by ours; never below 0. */
-  woke(agent: AgentRef, latencyMs: number): void
+  woke(agent: ResourceRef, latencyMs: number): void
   /** All backlogs were asked for. */
   listed(durationMs: number, ok: boolean): void
-  forgot(agent: AgentRef): void
+  forgot(agent: ResourceRef): void
 }
 
 export interface AgentScalerOptions {
@@ -64,7 +66,7 @@ export interface AgentScalerOptions {
   readonly now: () => number
   /** Asks for a look at everything: within moments, or after a pause because something failed. */
   readonly lookSoon: (why?: 'failed') => void
-  readonly onState: (agent: AgentRef) => void
+  readonly onState: (agent: ResourceRef) => void
   readonly isStopped: () => boolean
 }
 
@@ -89,7 +91,7 @@ export class ScaledAgent {
     this.options = options
   }
 
-  get agent(): AgentRef {
+  get agent(): ResourceRef {
     return this.target.agent
   }
 
@@ -117,14 +119,14 @@ export class ScaledAgent {
     return true
   }
 
-  /** `backlog` undefined: the broker said nothing of this agent. */
-  look(backlog: number | undefined): Promise<void> {
-    return this.step(() => this.take(backlog))
+  look(found: Backlog): Promise<void> {
+    return this.step(() => this.take(found))
   }
 
   /** The broker could not be asked: the count stays, whatever it is. */
   noteBrokerGone(): void {
     this.seen = { active: 'Unknown', why: 'BrokerUnavailable', backlog: undefined }
+    this.options.meter.backlog(this.agent, undefined)
     this.tell()
   }
 
@@ -163,9 +165,10 @@ export class ScaledAgent {
     return this.count ?? this.options.workloads.replicas(this.agent)
   }
 
-  private async take(backlog: number | undefined): Promise<void> {
+  private async take(found: Backlog): Promise<void> {
     const { target } = this
-    if (backlog !== undefined) this.options.meter.backlog(this.agent, backlog)
+    const backlog = typeof found === 'number' ? found : undefined
+    this.options.meter.backlog(this.agent, backlog)
     if (target.scaler === 'External') {
       this.ignore()
       this.seen = { active: 'False', why: 'External', backlog }
@@ -187,7 +190,7 @@ export class ScaledAgent {
     // Left over from a sleep that failed.
     if (current > 0) this.ignore()
     if (backlog === undefined) {
-      this.seen = { active: 'Unknown', why: 'StreamMissing', backlog }
+      this.seen = { active: 'Unknown', why: found === 'absent' ? 'StreamMissing' : 'BrokerUnavailable', backlog }
       return
     }
     const decision = this.decide(backlog, current)

@@ -5,7 +5,7 @@
 import { isRetryable, KaosError, messageOf } from '../../bus/wire/errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import type { Backlogs, Mail } from '../broker/mail.ts'
-import { type AgentRef, agentKey } from '../broker/owner.ts'
+import { type ResourceRef, refKey } from '../broker/owner.ts'
 import { ScaledAgent, type ScalingMeter, type ScalingState, type ScalingTarget, type Workloads } from './scaled-agent.ts'
 
 const SCALER_LIMITS = {
@@ -25,9 +25,9 @@ export interface ScalerOptions {
   readonly meter: ScalingMeter
   readonly log: Logger
   /** The broker has no mail stream for this agent, though it could be asked. */
-  readonly onStreamMissing?: (agent: AgentRef) => void
+  readonly onStreamMissing?: (agent: ResourceRef) => void
   /** Called when what `state` answers may have changed. */
-  readonly onState?: (agent: AgentRef) => void
+  readonly onState?: (agent: ResourceRef) => void
   /** Milliseconds that never go back. Default: the process's own. */
   readonly now?: () => number
 }
@@ -42,6 +42,7 @@ export class Scaler {
   private endConnect: (() => void) | undefined
   private isStopped = false
   private brokerReason: string | undefined
+  private silent = 0
 
   constructor(options: ScalerOptions) {
     this.options = options
@@ -66,7 +67,7 @@ export class Scaler {
 
   /** To be called at every reconcile; without a change it costs nothing. */
   watch(target: ScalingTarget): void {
-    const key = agentKey(target.agent)
+    const key = refKey(target.agent)
     const known = this.agents.get(key)
     if (known?.retarget(target) === false) return
     if (!known) this.agents.set(key, new ScaledAgent(target, this.agentOptions()))
@@ -74,21 +75,21 @@ export class Scaler {
   }
 
   /** The agent is gone, or is not to be scaled any more. */
-  forget(agent: AgentRef): void {
-    const known = this.agents.get(agentKey(agent))
+  forget(agent: ResourceRef): void {
+    const known = this.agents.get(refKey(agent))
     if (!known) return
-    this.agents.delete(agentKey(agent))
+    this.agents.delete(refKey(agent))
     void known.end()
     this.options.meter.forgot(agent)
   }
 
   /** What the workload of this agent is to ask for, by whoever builds it; undefined: leave the count alone, or begin as you like. */
-  replicas(agent: AgentRef): number | undefined {
-    return this.agents.get(agentKey(agent))?.replicas
+  replicas(agent: ResourceRef): number | undefined {
+    return this.agents.get(refKey(agent))?.replicas
   }
 
-  state(agent: AgentRef): ScalingState | undefined {
-    return this.agents.get(agentKey(agent))?.state
+  state(agent: ResourceRef): ScalingState | undefined {
+    return this.agents.get(refKey(agent))?.state
   }
 
   /** Looks at all backlogs and resolves when what follows from it is written. Never rejects. */
@@ -147,15 +148,24 @@ export class Scaler {
   }
 
   private async apply(agents: readonly ScaledAgent[], backlogs: Backlogs): Promise<void> {
+    this.noteSilent(agents.filter(({ agent }) => backlogs.of(agent) === 'unknown').length)
     const queue = [...agents]
     const worker = async () => {
       for (let next = queue.shift(); next; next = queue.shift()) {
         const backlog = backlogs.of(next.agent)
-        if (backlog === undefined) this.options.onStreamMissing?.(next.agent)
+        if (backlog === 'absent') this.options.onStreamMissing?.(next.agent)
         await next.look(backlog)
       }
     }
     await Promise.all(Array.from({ length: SCALER_LIMITS.writesMax }, worker))
+  }
+
+  /** Agents whose streams did not answer; said when it begins, and when it is over. */
+  private noteSilent(agents: number): void {
+    const { log } = this.options
+    if (agents > 0 && this.silent === 0) log.warn({ agents }, 'some mail streams do not answer; the counts of their agents stay')
+    if (agents === 0 && this.silent > 0) log.info({}, 'all mail streams answer again')
+    this.silent = agents
   }
 
   private agentOptions() {

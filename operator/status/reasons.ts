@@ -70,7 +70,14 @@ export const reasons = {
   // pods
   ImagePullFailed: row('Failed', 'The image of a pod cannot be pulled. The message has the name and the words of the node.'),
   CrashLooping: row('Failed', 'A container ends again and again. Read its log: kubectl logs.'),
-  ContainerNotCreated: row('Failed', 'A container cannot be created, such as for a Secret or a key in it that is missing.'),
+  ContainerNotCreated: row(
+    'Failed',
+    'A container cannot be created, such as for a Secret, a ConfigMap or a key in one that is missing. The message names it.',
+  ),
+  PodNotPrepared: row(
+    'Pending',
+    'A node has not prepared a pod for its containers within a minute: a Secret, ConfigMap or volume that it mounts, or its network. The message says where to look.',
+  ),
   QuotaExceeded: row('Failed', 'A quota of the namespace has no room for the pod.'),
   PodsNotCreated: row('Failed', 'The API server refuses to create the pods. The message has its words.'),
   ProgressDeadlineExceeded: row('Failed', 'The pods did not become ready in time.', true),

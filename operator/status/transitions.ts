@@ -15,12 +15,10 @@ export type AnyStatus = AgentStatus | McpServerStatus | ModelApiStatus
 export interface Transition {
   readonly type: 'Normal' | 'Warning'
   readonly reason: Reason | EventReason
+  /** Of any length: who writes it cuts it. */
   readonly note: string
   readonly action: 'Reconcile' | 'Scale'
 }
-
-/** events.k8s.io takes no longer one. */
-const NOTE_CHARS_MAX = 1_024
 
 /** None where nothing changed. `before` undefined: the first status. */
 export function transitions(before: AnyStatus | undefined, after: AnyStatus): readonly Transition[] {
@@ -34,9 +32,7 @@ export function transitions(before: AnyStatus | undefined, after: AnyStatus): re
   ]
   const isRepeated = ({ reason, note }: Transition, index: number) =>
     found.findIndex((other) => other.reason === reason && other.note === note) < index
-  return found
-    .filter((each, index) => !isRepeated(each, index))
-    .map((each) => ({ ...each, note: each.note.slice(0, NOTE_CHARS_MAX) }))
+  return found.filter((each, index) => !isRepeated(each, index))
 }
 
 function updated(before: AnyStatus | undefined, after: AnyStatus): readonly Transition[] {

@@ -4,6 +4,11 @@ import type { Finding, Reason } from './reasons.ts'
 
 type Map = Readonly<Record<string, unknown>>
 
+export const WORKLOAD_LIMITS = {
+  /** From being placed on a node: a pod whose volumes and network are not there by then waits for something. */
+  prepareMs: 60_000,
+} as const
+
 export interface WorkloadView {
   readonly exists: boolean
   /** Pods that are asked for. */
@@ -18,14 +23,20 @@ export interface WorkloadView {
   readonly isRolledOut: boolean
   /** What keeps pods from working, if anything does. */
   readonly problem?: Finding
+  /** After this many ms a pod that is still the same is a problem, and nothing tells that the time has come. */
+  readonly lookAgainMs?: number
   /** The pods did not become ready in the time that the Deployment gives them. */
   readonly isOverdue: boolean
   /** As the Deployment has them. */
   readonly conditions: readonly (Map & { readonly type: string; readonly status: string })[]
 }
 
-/** `pods`: those of the Deployment, in any order; absent or incomplete is allowed, then problems are told in fewer words. */
-export function readWorkload(deployment: KubeObject | undefined, pods: readonly KubeObject[] = []): WorkloadView {
+/** `pods`: those of the Deployment, in any order; absent or incomplete is allowed, then problems are told in fewer words. `now`: epoch ms. */
+export function readWorkload(
+  deployment: KubeObject | undefined,
+  pods: readonly KubeObject[] = [],
+  now: number = Date.now(),
+): WorkloadView {
   if (!deployment) {
     return {
       exists: false,
@@ -51,7 +62,10 @@ export function readWorkload(deployment: KubeObject | undefined, pods: readonly 
   const overdue = conditions.find(
     ({ type, status: holds, reason }) => type === 'Progressing' && holds === 'False' && reason === 'ProgressDeadlineExceeded',
   )
-  const problem = podProblem(pods) ?? creationProblem(conditions) ?? deadlineProblem(overdue)
+  const unprepared = pods.map((pod) => unpreparedMs(pod, now)).filter((ms) => ms !== undefined)
+  const late = unprepared.some((ms) => ms >= WORKLOAD_LIMITS.prepareMs) ? notPrepared(deployment) : undefined
+  const soon = unprepared.filter((ms) => ms < WORKLOAD_LIMITS.prepareMs)
+  const problem = podProblem(pods) ?? late ?? creationProblem(conditions) ?? deadlineProblem(overdue)
   return {
     exists: true,
     wanted: typeof wanted === 'number' ? wanted : 1, // the API server's own default
@@ -62,6 +76,7 @@ export function readWorkload(deployment: KubeObject | undefined, pods: readonly 
     isObserved,
     isRolledOut: updated >= total,
     ...(problem && { problem }),
+    ...(soon.length > 0 && { lookAgainMs: WORKLOAD_LIMITS.prepareMs - Math.max(...soon) }),
     isOverdue: overdue !== undefined,
     conditions,
   }
@@ -117,6 +132,31 @@ function schedulingProblems(status: Map): readonly Finding[] {
   return listOf(status.conditions)
     .filter(({ type, status: holds, reason }) => type === 'PodScheduled' && holds === 'False' && reason === 'Unschedulable')
     .map(({ message }) => ({ reason: 'Unschedulable', message: `no node takes the pod: ${String(message)}` }))
+}
+
+/**
+ * How long its node has not prepared it for its containers; undefined: it has, or there is no node yet. A pull of an image comes after that, and may
+ * take long. Times are those of the node, so they may be a little off.
+ */
+function unpreparedMs({ metadata, status }: KubeObject, now: number): number | undefined {
+  const { phase, conditions } = mapOf(status)
+  if (metadata.deletionTimestamp !== undefined || phase !== 'Pending') return undefined
+  const of = (type: string) => listOf(conditions).find((condition) => condition.type === type)
+  const placed = of('PodScheduled')
+  const prepared = of('PodReadyToStartContainers')
+  if (placed?.status !== 'True' || prepared?.status === 'True') return undefined
+  const since = Date.parse(String((prepared ?? placed).lastTransitionTime))
+  return Number.isNaN(since) ? undefined : Math.max(0, now - since)
+}
+
+/** Why, the node tells in an Event only. */
+function notPrepared({ metadata, spec }: KubeObject): Finding {
+  const labels = Object.entries(mapOf(mapOf(mapOf(spec).selector).matchLabels)).map(([name, value]) => `${name}=${String(value)}`)
+  const command = `kubectl --namespace ${metadata.namespace} describe pods --selector ${labels.join(',')}`
+  return {
+    reason: 'PodNotPrepared',
+    message: `a node does not get a pod ready for its containers: something that it mounts is missing, or its network; see ${command}`,
+  }
 }
 
 /** Such as "Back-off pulling image": the node's own word and message. */

@@ -36,7 +36,18 @@ describe('what the chart renders', () => {
       'with its credentials and authorities',
       { ...existing, broker: { ...existing.broker, credentials: { secretName: 's' }, ca: { configMapName: 'ca' } } },
     ],
-    ['with network policies', { networkPolicy: { enabled: true }, metrics: { allowFrom: [{ podSelector: {} }] } }],
+    [
+      'with network policies',
+      {
+        networkPolicy: { enabled: true },
+        metrics: { allowFrom: [{ podSelector: {} }] },
+        nats: { networkPolicy: { monitorFrom: [{ podSelector: {} }] } },
+      },
+    ],
+    [
+      'for a cluster that gives users to pods',
+      valuesWith('nats.podSecurityContext.runAsUser', null, valuesWith('pods.podSecurityContext.runAsUser', null)),
+    ],
     [
       'with metrics for the Prometheus operator',
       { metrics: { serviceMonitor: { enabled: true }, prometheusRule: { enabled: true } } },
@@ -122,6 +133,58 @@ describe('a release', () => {
 
     await helm('install', 'kaos', chartFolder, ...cluster)
     await helm('uninstall', 'kaos', ...cluster)
+  })
+
+  it('is refused what a StatefulSet cannot change, and gives its broker larger volumes once that is out of the way', {
+    timeout: 120_000,
+  }, async () => {
+    const place = await plane.newNamespace('disk', RESTRICTED)
+    const cluster = ['--kubeconfig', plane.address.kubeconfig, '--namespace', place]
+    const statefulSet = `/apis/apps/v1/namespaces/${place}/statefulsets/kaos-nats`
+    const pod = `/api/v1/namespaces/${place}/pods/kaos-nats-0`
+    const upgrade = (storage: object) =>
+      withValues({ nats: { storage } }, (file) =>
+        helm('upgrade', 'kaos', chartFolder, ...cluster, '--reset-then-reuse-values', '--values', file),
+      )
+    const isMade = { what: 'the pod of the broker' }
+    await helm('install', 'kaos', chartFolder, ...cluster, '--take-ownership', '--set', 'nats.storage.size=2048Mi')
+    const before = await plane.api.waitFor(pod, ([found]) => found, isMade)
+
+    await upgrade({ size: '2Gi' })
+    await expect(upgrade({ size: '20Gi' })).rejects.toThrow(/nats\.storage\.size: it is 2Gi there and 20Gi here/)
+    await expect(upgrade({ className: 'fast' })).rejects.toThrow(/nats\.storage\.className: it is "" there/)
+    await expect(upgrade({ persistent: false })).rejects.toThrow(/nats\.storage\.persistent: it is true there/)
+    await plane.api.request('DELETE', `${statefulSet}?propagationPolicy=Orphan`)
+    await plane.api.waitFor(statefulSet, (found) => found.length === 0, { what: 'the end of the StatefulSet' })
+    await upgrade({ size: '20Gi' })
+    const after = await plane.api.waitFor(pod, ([found]) => found?.metadata.ownerReferences?.length === 1 && found, isMade)
+
+    const { spec } = await plane.api.get(statefulSet)
+    expect(spec.volumeClaimTemplates[0].spec.resources.requests.storage).toBe('20Gi')
+    expect(after.metadata.uid).toBe(before.metadata.uid)
+    await helm('uninstall', 'kaos', ...cluster)
+  })
+
+  it('stands beside another one, each with namespaces of its own', { timeout: 120_000 }, async () => {
+    const [first, second] = [await plane.newNamespace('first', RESTRICTED), await plane.newNamespace('second', RESTRICTED)]
+    const [team, other] = [await plane.newNamespace('team'), await plane.newNamespace('team')]
+    const cluster = (namespace: string) => ['--kubeconfig', plane.address.kubeconfig, '--namespace', namespace]
+    const limitedTo = (namespace: string) => ['--set', `watchNamespaces={${namespace}}`]
+    const argsIn = async (namespace: string, name: string) => {
+      const { spec } = await plane.api.get(`/apis/apps/v1/namespaces/${namespace}/deployments/${name}`)
+      return spec.template.spec.containers[0].args as readonly string[]
+    }
+    await helm('install', 'kaos', chartFolder, ...cluster(first), '--take-ownership')
+
+    await helm('upgrade', 'kaos', chartFolder, ...cluster(first), '--reset-then-reuse-values', ...limitedTo(team))
+    const three = ['--set', 'crds.enabled=false', '--set', 'nats.durability=ThreeServers']
+    await helm('install', 'kaos-three', chartFolder, ...cluster(second), ...limitedTo(other), ...three)
+
+    expect(await argsIn(first, 'kaos-operator')).toContain(`--namespace=${team}`)
+    expect(await argsIn(second, 'kaos-three-operator')).toContain(`--namespace=${other}`)
+    expect(await plane.api.find(`/apis/rbac.authorization.k8s.io/v1/clusterroles/${first}-kaos-operator`)).toBeUndefined()
+    await helm('uninstall', 'kaos-three', ...cluster(second))
+    await helm('uninstall', 'kaos', ...cluster(first))
   })
 
   it('is the same as plain YAML, by kubectl', { timeout: 120_000 }, async () => {

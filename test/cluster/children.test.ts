@@ -57,11 +57,10 @@ const cases: readonly (readonly [string, () => readonly Plan[]])[] = [
   [
     'an agent with everything',
     () => {
-      const circumstances = { installation: installation(everything), scale: { replicas: 3, isExternal: false } }
+      const circumstances = { installation: installation(everything), replicas: 3 }
       return [planAgent(agent('full', { container, podSpec }), {}, circumstances)]
     },
   ],
-  ['an agent that somebody else scales', () => [planAgent(agent('outside'), {}, { scale: { replicas: 2, isExternal: true } })]],
   [
     'tool servers with everything',
     () => [

@@ -1,10 +1,11 @@
 /** What statuses say on a real API server, as kubectl, Helm and kstatus read them. */
-import { expect, it } from 'vitest'
+import { expect, it, onTestFinished } from 'vitest'
 import type { KubeObject } from '../../operator/kube/object.ts'
 import type { AnyObject } from '../testplane/api.ts'
+import { kubeTime } from '../testplane/kubelet/status.ts'
 import { sharedPlane } from '../testplane/shared.ts'
 import { agentText, PROXY, startSettling, TOOL, untilSettled } from './stand/settling.ts'
-import { conditionOf, type OperatorStand } from './stand/stand.ts'
+import { conditionOf, OperatorStand } from './stand/stand.ts'
 
 const plane = sharedPlane()
 const { api } = plane
@@ -152,4 +153,39 @@ it('do not say of a new version that it is there while it does not come up besid
 
   expect(conditionOf(status, 'Ready')).toMatchObject({ status: 'True', reason: 'Available' })
   expect(conditionOf(status, 'Reconciling')).toMatchObject({ status: 'True', reason: 'RollingOut' })
+})
+
+it('name the Secret that pods wait for, though no event tells when they have waited too long', async () => {
+  const stand = await OperatorStand.create(plane, 'unprepared')
+  onTestFinished(() => stand[Symbol.asyncDispose]())
+  await stand.operator({ settings: { broker: { url: stand.broker.url, credentials: { secretName: 'nats-creds' } } } })
+  await stand.apply(TOOL)
+  const isPlaced = (pods: readonly AnyObject[]) =>
+    pods.find(({ status }) => status.conditions?.some(({ type }: { type: string }) => type === 'PodScheduled'))
+  const pod = await api.waitFor(stand.path('Pod'), isPlaced, { what: 'a pod on a node' })
+
+  // As a kubelet writes it that cannot mount a volume; the minute is over in two seconds.
+  const lastTransitionTime = kubeTime(new Date(Date.now() - 58_000))
+  const unprepared = { type: 'PodReadyToStartContainers', status: 'False', lastTransitionTime }
+  const status = { phase: 'Pending', conditions: [...pod.status.conditions, unprepared] }
+  await api.patch(`${stand.path('Pod', pod.metadata.name)}/status`, { status })
+  const server = await stand.until('MCPServer', 'tool', (found) => conditionOf(found, 'Ready')?.reason === 'ContainerNotCreated')
+
+  expect(conditionOf(server, 'Ready')?.message).toBe(
+    `its pods mount Secret "nats-creds", which is not in namespace "${stand.namespace}": create it`,
+  )
+})
+
+it('are right again after somebody has removed the streams of a tool server', async () => {
+  const stand = await startSettling(plane, 'removed')
+  await stand.operator()
+  await untilSettled(stand, await stand.apply(TEAM))
+  const mail = `kaos_${stand.namespace}_tool_tool_mail`
+
+  await stand.connection.request(`$JS.API.STREAM.DELETE.${mail}`, '')
+  const { status } = await stand.until('MCPServer', 'tool', (server) => server.status.backlog === undefined)
+  await stand.until('MCPServer', 'tool', (server) => server.status.backlog === 0)
+
+  expect(conditionOf({ status } as AnyObject, 'Ready')?.status).toBe('True')
+  expect(await stand.streams()).toContain(mail)
 })

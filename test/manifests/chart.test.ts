@@ -146,6 +146,9 @@ describe('the installation', () => {
     })
     expect(installation.telemetry).not.toHaveProperty('enabled')
     expect(installation.resources.agent).toHaveProperty('limits')
+    const { images, broker } = installation
+    const ownDefaults = readInstallation({ namespace: 'kaos-system', images, broker, telemetry: { endpoint: '' } })
+    expect(installation).toEqual(ownDefaults)
   })
 
   it('holds every value that concerns agents', async () => {
@@ -167,8 +170,15 @@ describe('the installation', () => {
       telemetry: { enabled: true, endpoint: 'http://collector:4317' },
       retention: { days: 0 },
       logLevel: 'DEBUG',
-      resources: { agent: { limits: { memory: '1Gi' } }, toolServer: { requests: { cpu: '10m' } } },
-      networkPolicy: { enabled: true, ingressFrom: [{ namespaceSelector: {} }] },
+      resources: {
+        agent: { limits: { memory: '1Gi' } },
+        toolServer: { requests: { cpu: '10m' } },
+        toolRuntime: { limits: { memory: '2Gi' } },
+        modelProxy: { limits: { memory: '3Gi' } },
+        hostedModel: { limits: { 'nvidia.com/gpu': 1 } },
+      },
+      podSecurityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+      networkPolicy: { enabled: true, ingressFrom: [{ namespaceSelector: {} }], egress: [{ ports: [{ port: 443 }] }] },
       forbidden: ['hostPath', 'privileged'],
     })
   })
@@ -286,6 +296,22 @@ describe('the broker', () => {
     }
   })
 
+  it('is ready for its clients when its streams are, and is watched only by who is named', async () => {
+    const [closed, open] = await Promise.all([
+      renderChart({ networkPolicy: { enabled: true } }),
+      renderChart({ nats: { networkPolicy: { monitorFrom: [{ podSelector: {} }] } } }),
+    ])
+    const ingress = (objects: readonly Rendered[], name: string) =>
+      (find(objects, 'NetworkPolicy', name)!.spec.ingress as readonly { readonly ports: readonly { readonly port: string }[] }[])
+        .flatMap(({ ports }) => ports)
+        .map(({ port }) => port)
+
+    expect(find(closed, 'StatefulSet')!.spec.template.spec.containers[0].startupProbe.httpGet.path).toBe('/healthz')
+    expect(ingress(closed, 'kaos-nats')).toEqual(['nats'])
+    expect(ingress(closed, 'kaos-operator')).toEqual(['metrics'])
+    expect(ingress(open, 'kaos-nats')).toEqual(['nats', 'monitor'])
+  })
+
   it("is not there when another one is named, and its credentials are the operator's own", async () => {
     const objects = await renderChart(allSamples)
     const { containers, volumes } = podSpecs(objects)[0]!
@@ -331,7 +357,8 @@ const isRefused = (here: string) => /^refused: \S/.test(here)
 /** The table of docs/kubernetes.md. */
 async function kaosTable(): Promise<readonly { readonly path: string; readonly here: string }[]> {
   const page = await readFile(join(root, 'docs', 'kubernetes.md'), 'utf8')
-  return [...page.matchAll(/^\| `([\w.]+)` \| ([^|]+) \|$/gm)].map(([, path, here]) => ({ path: path!, here: here! }))
+  const [, table = ''] = page.split(/<!-- The table is read by .*/)
+  return [...table.matchAll(/^\| `([\w.]+)` \| ([^|]+) \|$/gm)].map(([, path, here]) => ({ path: path!, here: here! }))
 }
 
 /** Values of KAOS that do nothing here, or are refused, other than they are by default. */

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { type MetricName, operatorMetrics } from '../../operator/process/metrics.ts'
 import { METRICS, type MetricDefinition } from '../../telemetry/metrics.ts'
 
 const folder = join(import.meta.dirname, '..', '..', 'manifests', 'observability')
@@ -21,9 +22,10 @@ interface Rule {
 const dashboard = JSON.parse(readFileSync(join(folder, 'grafana-dashboard.json'), 'utf8')) as {
   readonly panels: readonly Panel[]
 }
-const rules = (
-  parse(readFileSync(join(folder, 'prometheus-rules.yaml'), 'utf8')) as { groups: { rules: Rule[] }[] }
-).groups.flatMap((group) => group.rules)
+const rules = ['prometheus-rules.yaml', 'operator-rules.yaml'].flatMap((file) => {
+  const { groups } = parse(readFileSync(join(folder, file), 'utf8')) as { groups: { rules: Rule[] }[] }
+  return groups.flatMap((group) => group.rules)
+})
 const targets = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map((target) => ({ title, ...target })))
 
 /** Labels of each series by its name. */
@@ -36,6 +38,15 @@ const series = new Map<string, readonly string[]>(
     return [[`${name}_bucket`, [...labels, 'le']] as const, ...['_sum', '_count'].map((part) => [name + part, labels] as const)]
   }),
 )
+
+for (const name of Object.keys(operatorMetrics) as readonly MetricName[]) {
+  const labels = ['job', 'instance', 'namespace', ...operatorMetrics[name].labels]
+  const isHistogram = operatorMetrics[name].type === 'histogram'
+  for (const each of isHistogram ? ['_bucket', '_sum', '_count'].map((part) => name + part) : [name]) series.set(each, labels)
+}
+/** The kubelet's. */
+for (const name of ['kubelet_volume_stats_available_bytes', 'kubelet_volume_stats_capacity_bytes'])
+  series.set(name, ['namespace', 'persistentvolumeclaim'])
 
 describe('the dashboard', () => {
   it.each(targets)('$title asks for what is exported: $expr', ({ expr, legendFormat }) => {

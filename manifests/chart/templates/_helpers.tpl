@@ -84,6 +84,70 @@ nats://{{ include "kaos.nats" . }}.{{ .Release.Namespace }}.svc.{{ .Values.kuber
 {{- ternary .Values.broker.operatorCredentials .Values.broker.credentials (ne .Values.broker.operatorCredentials.secretName "") | toYaml -}}
 {{- end }}
 
+{{/* Whether the operator mounts what proves who it and the broker are. */}}
+{{- define "kaos.hasBrokerFiles" -}}
+{{- $credentials := include "kaos.operatorCredentials" . | fromYaml -}}
+{{- if or .Values.broker.ca.configMapName (and $credentials.secretName (eq $credentials.form "creds")) }}true{{ else }}false{{ end -}}
+{{- end }}
+
+{{/*
+What the operator may do in the namespaces that it keeps. Nothing here may be left out or added without a reason: a test runs the operator with
+exactly these rights, and every one of them has to be used. An apply is a patch, and a create where the object is new.
+*/}}
+{{- define "kaos.rules" -}}
+# What is declared; a patch sets the finalizer of those with streams, or takes it away.
+- { apiGroups: [kaos.tools], resources: [agents, mcpservers, modelapis], verbs: [list, watch] }
+- { apiGroups: [kaos.tools], resources: [agents, mcpservers], verbs: [patch] }
+- { apiGroups: [kaos.tools], resources: [agents/status, mcpservers/status, modelapis/status], verbs: [patch] }
+# The first count of an agent that others scale.
+- { apiGroups: [kaos.tools], resources: [agents/scale], verbs: [patch] }
+# Children that keep their owner from going first; asked for by OwnerReferencesPermissionEnforcement only.
+- { apiGroups: [kaos.tools], resources: [agents/finalizers, mcpservers/finalizers, modelapis/finalizers], verbs: [update] }
+# What stands behind it.
+- { apiGroups: [apps], resources: [deployments], verbs: [list, watch, create, patch, delete] }
+- { apiGroups: [""], resources: [services, configmaps, serviceaccounts], verbs: [list, watch, create, patch, delete] }
+- { apiGroups: [networking.k8s.io], resources: [networkpolicies], verbs: [list, watch, create, patch, delete] }
+- { apiGroups: [policy], resources: [poddisruptionbudgets], verbs: [list, watch, create, patch, delete] }
+# Keys of model APIs. Only names and versions are watched, but a role cannot say so.
+- { apiGroups: [""], resources: [secrets], verbs: [list, watch, create, patch, delete] }
+# Why pods do not work, and what is told about it.
+- { apiGroups: [""], resources: [pods], verbs: [list, watch] }
+- { apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch] }
+{{- end }}
+
+{{/* Bytes of a quantity, such as 10Gi: the server writes one of equal size in its own way. */}}
+{{- define "kaos.bytes" -}}
+{{- $factors := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "Pi" 1125899906842624 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "m" 0.001 "" 1 -}}
+{{- $suffix := regexFind "[A-Za-z]*$" . -}}
+{{- mulf (float64 (trimSuffix $suffix .)) (float64 (get $factors $suffix)) | printf "%.0f" -}}
+{{- end }}
+
+{{/* What a StatefulSet cannot change is refused with what to do, before the server refuses it in its words. */}}
+{{- define "kaos.checkStorage" -}}
+{{- $before := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "kaos.nats" .) -}}
+{{- if $before -}}
+{{- $servers := include "kaos.natsServers" . | int -}}
+{{- if ne (int $before.spec.replicas) $servers -}}
+{{- fail (printf "nats.durability: there are %d NATS servers and it asks for %d, which would leave the streams behind; docs/kubernetes.md says how to move them" (int $before.spec.replicas) $servers) -}}
+{{- end -}}
+{{- $storage := .Values.nats.storage -}}
+{{- $claims := $before.spec.volumeClaimTemplates | default list -}}
+{{- if ne $storage.persistent (gt (len $claims) 0) -}}
+{{- fail (printf "nats.storage.persistent: it is %t there and cannot be changed; docs/kubernetes.md says how to move the streams" (gt (len $claims) 0)) -}}
+{{- end -}}
+{{- range $claims -}}
+{{- $class := .spec.storageClassName | default "" -}}
+{{- if ne $class $storage.className -}}
+{{- fail (printf "nats.storage.className: it is %q there and cannot be changed; docs/kubernetes.md says how to move the streams" $class) -}}
+{{- end -}}
+{{- $size := .spec.resources.requests.storage -}}
+{{- if ne (include "kaos.bytes" $size) (include "kaos.bytes" $storage.size) -}}
+{{- fail (printf "nats.storage.size: it is %s there and %s here, and a StatefulSet cannot change it; docs/kubernetes.md (Its disk) says how the volumes grow" $size $storage.size) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* Combinations of values that a schema cannot judge. */}}
 {{- define "kaos.check" -}}
 {{- if .Values.gatewayAPI.enabled -}}
@@ -102,12 +166,9 @@ nats://{{ include "kaos.nats" . }}.{{ .Release.Namespace }}.svc.{{ .Values.kuber
 {{- fail "broker.operatorCredentials is for a NATS server that exists; the one that is installed here knows one user: set broker.credentials" -}}
 {{- end -}}
 {{- if .Values.nats.enabled -}}
-{{- $servers := include "kaos.natsServers" . | int -}}
-{{- $before := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "kaos.nats" .) -}}
-{{- if $before -}}
-{{- if ne (int $before.spec.replicas) $servers -}}
-{{- fail (printf "nats.durability: there are %d NATS servers and it asks for %d, which would leave the streams behind; docs/kubernetes.md says how to move them" (int $before.spec.replicas) $servers) -}}
+{{- if not (or .Values.nats.storage.persistent (eq .Values.nats.durability "OneServer")) -}}
+{{- fail (printf "nats.durability: %s promises that the loss of a server loses nothing, and with nats.storage.persistent false a server that restarts has forgotten everything; set persistent to true, or durability to OneServer" .Values.nats.durability) -}}
 {{- end -}}
-{{- end -}}
+{{- include "kaos.checkStorage" . -}}
 {{- end -}}
 {{- end }}

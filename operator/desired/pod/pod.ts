@@ -13,8 +13,6 @@ import { forbiddenFields } from './policy.ts'
 
 type Map = Readonly<Record<string, unknown>>
 
-/** Of nobody in particular; not root. */
-const USER = 65_532
 /** A host finishes what is in hand within 25 s of SIGTERM and tells its collector within 3 s more. */
 export const HOST_GRACE_SECONDS = 35
 const REVISIONS_KEPT = 3
@@ -46,32 +44,37 @@ export interface Pod {
 export interface Workload {
   readonly name: string
   readonly pod: Pod
-  /** Absent: somebody else sets them, so they are not sent. */
-  readonly replicas?: number
+  readonly replicas: number
   /** Of all that pods read when they start and that does not stand in the pod itself. */
   readonly configHash: string
   /** Of the pods, beside the hash. */
   readonly annotations?: Readonly<Record<string, string>>
   /** How long pods may take to become ready before that is a failure. Default 600. */
   readonly progressDeadlineSeconds?: number
+  /** The pod of before is ended first, since the next one needs what it holds: a GPU, a volume. Default false. */
+  readonly endsBeforeNext?: boolean
 }
+
+/** The pods of before work until those of now are ready. */
+const READY_FIRST = { maxSurge: '25%', maxUnavailable: 0 } as const
+/** Not Recreate: a Deployment that KAOS's operator made has a rollingUpdate of its own, beside which the server refuses that. */
+const END_FIRST = { maxSurge: 0, maxUnavailable: 1 } as const
 
 /** Throws RefusedError for what the installation forbids. */
 export function deploymentOf(owner: ClusterResource, workload: Workload, installation: Installation): KubeObject {
   const kind = owner.kind as OwnedKind
   const { name } = owner.metadata
-  const { replicas, configHash, annotations, progressDeadlineSeconds } = workload
+  const { replicas, configHash, annotations, progressDeadlineSeconds, endsBeforeNext = false } = workload
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
     metadata: childMeta(owner, workload.name),
     spec: {
-      ...(replicas !== undefined && { replicas }),
+      replicas,
       revisionHistoryLimit: REVISIONS_KEPT,
       ...(progressDeadlineSeconds !== undefined && { progressDeadlineSeconds }),
       selector: { matchLabels: selectorOf(kind, name) },
-      // The pods of before work until those of now are ready.
-      strategy: { type: 'RollingUpdate', rollingUpdate: { maxSurge: '25%', maxUnavailable: 0 } },
+      strategy: { type: 'RollingUpdate', rollingUpdate: endsBeforeNext ? END_FIRST : READY_FIRST },
       template: {
         metadata: { labels: labelsOf(kind, name), annotations: { ...annotations, [CONFIG_HASH_ANNOTATION]: configHash } },
         spec: podSpecOf(owner, workload.pod, installation),
@@ -96,13 +99,7 @@ function podSpecOf({ kind, spec }: ClusterResource, pod: Pod, installation: Inst
     ...(installation.imagePullSecrets.length > 0 && {
       imagePullSecrets: installation.imagePullSecrets.map((name) => ({ name })),
     }),
-    securityContext: {
-      runAsNonRoot: true,
-      runAsUser: USER,
-      runAsGroup: USER,
-      fsGroup: USER,
-      seccompProfile: { type: 'RuntimeDefault' },
-    },
+    securityContext: installation.podSecurityContext,
     terminationGracePeriodSeconds: pod.graceSeconds,
     ...(pod.initContainers && { initContainers: pod.initContainers.map(harden) }),
     containers: [changed(harden(pod.main), container), ...(pod.sidecars ?? []).map(harden)],

@@ -55,6 +55,11 @@ async function untilDone(stand: OperatorStand, resources: readonly AnyObject[]):
   await stand.untilGone('Agent', 'b')
 }
 
+async function replicaSeriesOf({ health }: OperatorProcess): Promise<number> {
+  const text = await (await fetch(`${health}/metrics`)).text()
+  return [...text.matchAll(/^kaos_agent_replicas\{/gm)].length
+}
+
 async function untilExited({ exited }: OperatorProcess) {
   return await exited
 }
@@ -62,6 +67,7 @@ async function untilExited({ exited }: OperatorProcess) {
 describe('of two operators', { timeout: 120_000 }, () => {
   it('the follower goes on where a leader was killed, and wrote nothing before', async () => {
     const { stand, leader, follower, first } = await startTwo('killed')
+    const series = await Promise.all([leader, follower].map(replicaSeriesOf))
 
     const more = await declareMore(stand)
     leader.kill()
@@ -72,6 +78,8 @@ describe('of two operators', { timeout: 120_000 }, () => {
     expect(begins).toBe('leases')
     expect(begun > last, `${begun} > ${last}`).toBe(true)
     expect(count).toBeGreaterThan(1)
+    // Two agents, desired and ready: a sum over both processes counts no pod twice.
+    expect(series).toEqual([4, 0])
     follower.kill('SIGTERM')
     expect(await untilExited(follower)).toEqual({ code: 0, signal: null })
   })

@@ -1,36 +1,16 @@
 /** Resources that are deleted in the middle of being made, and made again under the same name at once: only those of now have anything left. */
 import { beforeAll, expect, it } from 'vitest'
-import { type AnyObject, objectPath } from '../../testplane/api.ts'
+import type { AnyObject } from '../../testplane/api.ts'
 import { sharedPlane } from '../../testplane/shared.ts'
+import { untilCollectorKnows } from '../stand/collector.ts'
 import { agentText, managed, PROXY, startSettling, TOOL, untilSettled, writesOf } from '../stand/settling.ts'
-import { installCrds, type OperatorStand } from '../stand/stand.ts'
+import type { OperatorStand } from '../stand/stand.ts'
 
 const plane = sharedPlane()
 const { api } = plane
 const ROUNDS_PER_STAGE = 3
 
-/** The garbage collector looks for new definitions every 30 s; an owner of a kind that it does not know yet is not missed when it is gone. */
-beforeAll(async () => {
-  await installCrds(plane)
-  const namespace = await plane.newNamespace('collected')
-  for (const kind of ['Agent', 'MCPServer', 'ModelAPI']) {
-    const spec = {
-      Agent: { modelAPI: 'm', model: 'm' },
-      MCPServer: { runtime: 'echo' },
-      ModelAPI: { mode: 'Hosted', hostedConfig: { model: 'm' } },
-    }[kind]
-    const owner = await api.create({ apiVersion: 'kaos.tools/v1alpha1', kind, metadata: { name: 'owner', namespace }, spec })
-    const ownerReferences = [{ apiVersion: owner.apiVersion, kind, name: 'owner', uid: owner.metadata.uid!, controller: true }]
-    await api.create({
-      apiVersion: 'v1',
-      kind: 'ConfigMap',
-      metadata: { name: `of-${kind.toLowerCase()}`, namespace, ownerReferences },
-    })
-    await api.delete(objectPath(owner))
-  }
-  const isGone = (found: readonly AnyObject[]) => !found.some(({ metadata }) => metadata.name.startsWith('of-'))
-  await api.waitFor(`/api/v1/namespaces/${namespace}/configmaps`, isGone, { what: 'the garbage collector', withinMs: 100_000 })
-})
+beforeAll(() => untilCollectorKnows(plane))
 
 interface Subject {
   readonly kind: 'Agent' | 'MCPServer' | 'ModelAPI'

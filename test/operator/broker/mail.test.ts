@@ -6,12 +6,12 @@ import { createStreams } from '../../../bus/streams.ts'
 import { subjectsOf } from '../../../bus/wire/subjects.ts'
 import { BrokerLink } from '../../../operator/broker/link.ts'
 import { BrokerMail } from '../../../operator/broker/mail.ts'
-import type { AgentRef } from '../../../operator/broker/owner.ts'
+import type { ResourceRef } from '../../../operator/broker/owner.ts'
 import { silentLog } from '../../../telemetry/log.ts'
 import { startTestBroker, type TestBroker } from '../../support/broker.ts'
 
-const A: AgentRef = { namespace: 'default', name: 'a' }
-const B: AgentRef = { namespace: 'default', name: 'b' }
+const A: ResourceRef = { namespace: 'default', name: 'a' }
+const B: ResourceRef = { namespace: 'default', name: 'b' }
 /** More than the server puts on a page. */
 const MANY = 260
 const ANSWER = { timeout: 10_000 } as const
@@ -42,7 +42,7 @@ function untilConnected(): Promise<void> {
 }
 
 /** Resolves when the broker has stored it. */
-const send = ({ namespace, name }: AgentRef, over = connection) =>
+const send = ({ namespace, name }: ResourceRef, over = connection) =>
   over.request(`kaos.${namespace}.agent.${name}.task`, 'a task', ANSWER)
 
 describe('backlogs', () => {
@@ -65,10 +65,10 @@ describe('backlogs', () => {
     expect(await mail.read(A)).toBe(1)
   })
 
-  it('of what has no stream are unknown, not zero', async () => {
+  it('of what has no stream are absent, not zero', async () => {
     const nobody = { namespace: 'default', name: 'nobody' }
 
-    expect((await mail.list()).of(nobody)).toBeUndefined()
+    expect((await mail.list()).of(nobody)).toBe('absent')
     expect(await mail.read(nobody)).toBeUndefined()
   })
 

@@ -41,6 +41,8 @@ function untilConnected(): Promise<void> {
 }
 
 const keeper = (replicas: 1 | 3 = 1) => new StreamKeeper(link, { replicas })
+/** The least that is between two resyncs of a resource. */
+const RESYNC_MS = 510_000
 
 /** Everything on the broker that says how it is made. */
 async function configurations(): Promise<readonly unknown[]> {
@@ -87,6 +89,25 @@ describe('ensure', () => {
     await one.ensure(ANALYST)
 
     expect((await manager.streams.info(MAIL)).config.name).toBe(MAIL)
+  })
+
+  it('finds what somebody else has removed by the next resync', async () => {
+    let now = 0
+    const one = new StreamKeeper(link, { replicas: 1, now: () => now })
+    await one.ensure(ANALYST)
+    await one.ensure(NOTES)
+    await manager.streams.delete('kaos_dead')
+    await manager.streams.delete(streamNames.toolMail('prod', 'notes'))
+    await manager.consumers.delete(MAIL, 'task')
+
+    now = RESYNC_MS
+    await one.ensure(ANALYST)
+    await one.ensure(NOTES)
+
+    expect(await manager.streams.names().next()).toEqual(
+      expect.arrayContaining(['kaos_dead', streamNames.toolMail('prod', 'notes')]),
+    )
+    expect((await manager.consumers.info(MAIL, 'task')).name).toBe('task')
   })
 
   it('changes settings that differ, in place, and no message is lost', async () => {

@@ -3,18 +3,19 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { connectBroker, type NatsConnection } from '../../../bus/connection.ts'
 import { createStreams } from '../../../bus/streams.ts'
 import { BrokerLink } from '../../../operator/broker/link.ts'
-import type { AgentRef } from '../../../operator/broker/owner.ts'
+import type { ResourceRef } from '../../../operator/broker/owner.ts'
 import { ToolBacklogs } from '../../../operator/broker/tool-backlogs.ts'
 import { silentLog } from '../../../telemetry/log.ts'
 import { startTestBroker, type TestBroker } from '../../support/broker.ts'
 
-const A: AgentRef = { namespace: 'default', name: 'a' }
-const B: AgentRef = { namespace: 'other', name: 'a' }
+const A: ResourceRef = { namespace: 'default', name: 'a' }
+const B: ResourceRef = { namespace: 'other', name: 'a' }
 
 let broker: TestBroker
 let connection: NatsConnection
 let link: BrokerLink
 let changes: (readonly [string, number | undefined])[]
+let missing: ResourceRef[]
 let backlogs: ToolBacklogs
 beforeEach(async () => {
   broker = await startTestBroker()
@@ -24,9 +25,10 @@ beforeEach(async () => {
   link = new BrokerLink({ settings: broker.settings, log: silentLog() })
   await new Promise<void>((resolve) => link.onConnect(resolve))
   changes = []
-  const onChange = ({ namespace, name }: AgentRef, backlog: number | undefined) =>
+  const onChange = ({ namespace, name }: ResourceRef, backlog: number | undefined) =>
     void changes.push([`${namespace}/${name}`, backlog])
-  backlogs = new ToolBacklogs({ link, log: silentLog(), onChange })
+  missing = []
+  backlogs = new ToolBacklogs({ link, log: silentLog(), onChange, onMissing: (server) => missing.push(server) })
 })
 afterEach(async () => {
   backlogs.close()
@@ -35,7 +37,7 @@ afterEach(async () => {
   await broker.stop()
 })
 
-const call = ({ namespace, name }: AgentRef, effect: string) =>
+const call = ({ namespace, name }: ResourceRef, effect: string) =>
   connection.request(`kaos.${namespace}.tool.${name}.call.agent.a.${effect}`, 'a call')
 
 describe('backlogs of tool servers', () => {
@@ -69,16 +71,18 @@ describe('backlogs of tool servers', () => {
     expect([before, backlogs.of(A, 7)]).toEqual([7, 0])
   })
 
-  it('are not known without a stream, nor without a broker', async () => {
+  it('are not known without a stream, which is told, nor without a broker, which is not', async () => {
     const gone = { namespace: 'default', name: 'gone' }
     for (const server of [A, gone]) backlogs.watch(server)
     await backlogs.look()
     const withBroker = [backlogs.of(A), backlogs.of(gone)]
+    const missingWithBroker = [...missing]
 
     await link.close()
     await backlogs.look()
 
     expect(withBroker).toEqual([0, undefined])
+    expect([missingWithBroker, missing]).toEqual([[gone], [gone]])
     expect(backlogs.of(A, 7)).toBeUndefined()
     expect(changes.at(-1)).toEqual(['default/a', undefined])
   })

@@ -38,12 +38,10 @@ describe('what stands behind an agent', () => {
     expect(kindsOf(planAgent(agent('writer', { agentNetwork: { expose: false } })))).not.toContain('Service')
   })
 
-  it('has a PodDisruptionBudget from two replicas on, whoever sets them', () => {
-    const kinds = [0, 1, 2].map((replicas) => kindsOf(planAgent(agent('writer'), {}, { scale: { replicas, isExternal: false } })))
-    const external = planAgent(agent('writer'), {}, { scale: { replicas: 2, isExternal: true } })
+  it('has a PodDisruptionBudget from two replicas on', () => {
+    const kinds = [0, 1, 2].map((replicas) => kindsOf(planAgent(agent('writer'), {}, { replicas })))
 
     expect(kinds.map((each) => each.includes('PodDisruptionBudget'))).toEqual([false, false, true])
-    expect(kindsOf(external)).toContain('PodDisruptionBudget')
   })
 
   it('has other pods when the ModelAPI whose key they are given is another one of its name', () => {
@@ -58,12 +56,10 @@ describe('what stands behind an agent', () => {
       expect(Object.keys(without)).toEqual(['kaos.tools/config-hash'])
   })
 
-  it('has the replicas that the scaler wants, and none where somebody else sets them', () => {
-    const builtin = planAgent(agent('writer'), {}, { scale: { replicas: 0, isExternal: false } })
-    const external = planAgent(agent('writer'), {}, { scale: { replicas: 3, isExternal: true } })
+  it('has the replicas that it is told', () => {
+    const asleep = planAgent(agent('writer'), {}, { replicas: 0 })
 
-    expect(deployment(builtin).replicas).toBe(0)
-    expect(deployment(external)).not.toHaveProperty('replicas')
+    expect(deployment(asleep).replicas).toBe(0)
   })
 
   it('has no children where a program of the user answers for it', () => {
@@ -92,7 +88,9 @@ describe('what stands behind an agent', () => {
         {
           ports: [
             { protocol: 'UDP', port: 53 },
+            { protocol: 'UDP', port: 5353 },
             { protocol: 'TCP', port: 53 },
+            { protocol: 'TCP', port: 5353 },
           ],
         },
         { ports: [{ protocol: 'TCP', port: 4222 }] },
@@ -103,6 +101,15 @@ describe('what stands behind an agent', () => {
         },
       ],
     })
+  })
+
+  it('may reach what the installation adds', () => {
+    const rule = { to: [{ ipBlock: { cidr: '10.0.0.0/8' } }], ports: [{ protocol: 'TCP', port: 443 }] }
+    const values = { networkPolicy: { enabled: true, egress: [rule] } }
+
+    const policy = child(planAgent(agent('writer'), {}, { installation: installation(values) }), 'NetworkPolicy')
+
+    expect((policy!.spec as { egress: unknown[] }).egress.at(-1)).toEqual(rule)
   })
 
   it('takes paths of its machine from the image', () => {
@@ -288,7 +295,7 @@ describe('whether an agent starts', () => {
       desiredAgent(subject(more), {
         dependencies: { modelApis: [ready], mcpServers: [notes], peers: [agent('editor')], ...dependencies },
         installation: installation(),
-        scale: { replicas: 1, isExternal: false },
+        replicas: 1,
         isRunning,
       }),
     )
@@ -347,7 +354,7 @@ describe('whether an agent starts', () => {
     const plan = desiredAgent(subject(), {
       dependencies: { modelApis: [{ ...ready, isReady: false }], mcpServers: [], peers: [] },
       installation: installation(),
-      scale: { replicas: 1, isExternal: false },
+      replicas: 1,
       isRunning: false,
     })
 

@@ -116,7 +116,7 @@ export function planAgent(
   return desiredAgent(subject, {
     dependencies: dependenciesOf(cluster),
     installation: installation(),
-    scale: { replicas: 1, isExternal: false },
+    replicas: 1,
     isRunning: false,
     ...circumstances,
   })
@@ -165,6 +165,7 @@ export interface PodSpec {
 
 interface DeploymentSpec {
   readonly replicas?: number
+  readonly strategy?: unknown
   readonly template: { readonly metadata: { readonly annotations: Record<string, string> }; readonly spec: PodSpec }
 }
 

@@ -48,7 +48,7 @@ describe('what stands behind an MCPServer', () => {
     expect(Object.keys(env(plan)).filter((name) => name.startsWith('NATS'))).toEqual([])
     expect(container(plan).volumeMounts.map(({ name }) => name)).toEqual(['tmp'])
     expect(env(plan, 'tool-server')).toMatchObject({ NATS_URL: 'nats://nats:4222', NATS_CREDS: '/etc/kaos/broker/nats.creds' })
-    expect(container(plan, 'tool-server').args).toEqual(expect.arrayContaining(['--health', '0.0.0.0:8001']))
+    expect(container(plan, 'tool-server').args).toEqual(expect.arrayContaining(['--health', '*:8001']))
     expect(loaded(plan)).toMatchObject({ runtime: 'url', params: 'http://127.0.0.1:8000/mcp' })
   })
 

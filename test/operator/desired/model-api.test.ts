@@ -184,6 +184,13 @@ describe('what stands behind a ModelAPI that is hosted', () => {
     expect(child(plan, 'Service')!.spec).toMatchObject({ ports: [{ name: 'http', port: 11434, targetPort: 11434 }] })
   })
 
+  it('ends before the next begins, which waits for its GPU or volume', () => {
+    const strategyOf = (api: Parameters<typeof planApi>[0]) => deployment(planApi(api)).strategy
+
+    expect(strategyOf(hosted())).toEqual({ type: 'RollingUpdate', rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } })
+    expect(strategyOf(proxy())).toEqual({ type: 'RollingUpdate', rollingUpdate: { maxSurge: '25%', maxUnavailable: 0 } })
+  })
+
   it('pulls with the image and the variables of the user', () => {
     const variable = { name: 'HTTPS_PROXY', value: 'http://proxy:3128' }
 

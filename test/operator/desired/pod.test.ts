@@ -132,6 +132,49 @@ describe('what a resource changes in its pod', () => {
   })
 })
 
+describe('what the installation says of pods', () => {
+  it.each([
+    ['Agent', (values: object) => planAgent(agent('writer'), {}, { installation: installation({ ...values }) })],
+    ['MCPServer', (values: object) => planServer(mcpServer('notes'), { ...values })],
+    ['ModelAPI', (values: object) => planApi(hosted(), { ...values })],
+  ])('is the security context of each %s, as a whole', (_kind, planOf) => {
+    const podSecurityContext = { runAsNonRoot: true }
+
+    expect(pod(planOf({}))).toMatchObject({ securityContext: { runAsUser: 65_532, fsGroup: 65_532 } })
+    expect(pod(planOf({ podSecurityContext })).securityContext).toEqual(podSecurityContext)
+  })
+
+  it.each([
+    ['agent', 'agent', (values: object) => planAgent(agent('writer'), {}, { installation: installation({ ...values }) })],
+    ['toolServer', 'mcp-server', (values: object) => planServer(mcpServer('notes'), { ...values })],
+    [
+      'toolServer',
+      'tool-server',
+      (values: object) => planServer(mcpServer('notes', { runtime: 'python-string' }), { ...values }),
+    ],
+    [
+      'toolRuntime',
+      'mcp-server',
+      (values: object) => planServer(mcpServer('notes', { runtime: 'python-string' }), { ...values }),
+    ],
+    ['modelProxy', 'model-api', (values: object) => planApi(proxy(), { ...values })],
+    ['hostedModel', 'model-api', (values: object) => planApi(hosted(), { ...values })],
+    ['hostedModel', 'pull-model', (values: object) => planApi(hosted(), { ...values })],
+  ])('is what a container may use: %s, %s', (of, name, planOf) => {
+    const these = { limits: { cpu: '1', memory: '3Gi' } }
+
+    const plan = planOf({ resources: { [of]: these } })
+
+    expect(container(plan, name).resources).toEqual(these)
+  })
+
+  it('is nothing about models and images of others, unless it is said', () => {
+    const plans = [planApi(proxy()), planApi(hosted()), planServer(mcpServer('notes', { runtime: 'python-string' }))]
+
+    for (const plan of plans) expect(container(plan).resources).toEqual({})
+  })
+})
+
 describe('a podSpec over another', () => {
   it.each([
     ['fields of maps', { a: { b: 1, c: 2 } }, { a: { c: 3 } }, { a: { b: 1, c: 3 } }],

@@ -138,6 +138,19 @@ describe('apply', () => {
     expect(writes()).toBe(0)
   })
 
+  it('removes nothing of an owner of the same kind and name in another API group', async () => {
+    const { server, client, applier } = await start()
+    const [owner] = controlledBy('theirs').ownerReferences
+    const theirs = { ...PLACE, ownerReferences: [{ ...owner!, apiVersion: 'other.example/v1alpha1' }] }
+    const found = server.put(SERVICES, { metadata: theirs, spec: {} })
+
+    for (const seen of [found, undefined]) {
+      await expect(applier.apply(SERVICES, service(controlledBy('u')), seen)).rejects.toBeInstanceOf(NameTakenError)
+    }
+
+    expect(await client.get(SERVICES, PLACE)).toMatchObject({ metadata: { uid: found.metadata.uid } })
+  })
+
   it('removes what an owner of the same name has left, to begin anew', async () => {
     const { server, client, applier } = await start()
     const intent = service(controlledBy('u'))

@@ -1,5 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { ACCESS_LIMITS, ClusterAccess } from '../../../operator/kube/access.ts'
 import { ApiError } from '../../../operator/kube/api-error.ts'
+import { KubeClient } from '../../../operator/kube/client.ts'
 import type { Resource } from '../../../operator/kube/object.ts'
 import type { Answered } from '../../../operator/kube/transport.ts'
 import { AGENTS, refuse, reply, ScriptedApiServer } from './api-server.ts'
@@ -135,6 +137,52 @@ describe('a client of the API server', () => {
 
     await expect(refused).rejects.toMatchObject({ status: 503, retryAfterMs: 60_000 })
     expect(server.asked).toHaveLength(1)
+  })
+
+  it('gives up in time a request that waits for a connection, and does not send it later', async () => {
+    const server = await startServer()
+    const client = server.client()
+    const held: (() => void)[] = []
+    const places = Array.from({ length: ACCESS_LIMITS.connectionsMax }, (_, i) => ({ namespace: 'default', name: `held-${i}` }))
+    for (const _ of places) server.once(anything, (response) => held.push(() => refuse(response, 404, 'NotFound')))
+    const holding = places.map((place) => client.get(AGENTS, place))
+    await server.whenAsked(anything, places.length)
+
+    const late = client.create(AGENTS, whole('late'), { deadlineMs: 50 })
+    await expect(late).rejects.toMatchObject({
+      code: 'cluster_unreachable',
+      message: 'could not create Agent "default/late": no answer within 50 ms',
+    })
+    for (const answer of held) answer()
+    await Promise.all(holding)
+    await client.get(AGENTS, { namespace: 'default', name: 'after' })
+
+    expect(server.asked.map(({ method }) => method)).not.toContain('POST')
+  })
+
+  it('gives up a request in time also where its credentials do not come', async () => {
+    const access = new ClusterAccess({ source: 'the test', namespace: 'default', load: () => new Promise(() => {}) })
+    onTestFinished(() => access.close())
+
+    const late = KubeClient.over(access).get(AGENTS, { namespace: 'default', name: 'a' }, { deadlineMs: 20 })
+
+    await expect(late).rejects.toMatchObject({ code: 'cluster_unreachable' })
+  })
+
+  it('answers requests however many watches stand', async () => {
+    const server = await startServer()
+    const client = server.client()
+    const ending = new AbortController()
+    const options = { resourceVersion: '1', seconds: 300, signal: ending.signal }
+    const watches = ACCESS_LIMITS.connectionsMax + 10
+
+    for (let i = 0; i < watches; i++) await client.openWatch(AGENTS, { namespace: `team-${i}` }, options)
+    const found = await client.get(AGENTS, { namespace: 'default', name: 'a' })
+    const standing = server.watches.size
+    ending.abort()
+
+    expect(found).toBeUndefined()
+    expect(standing).toBe(watches)
   })
 
   it('gives up a request that is never answered', async () => {

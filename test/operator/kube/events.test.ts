@@ -92,6 +92,22 @@ describe('Events', () => {
     await recorder.flush()
 
     expect(dropped()).toBe(1)
-    expect((server.asked[1]!.body as Notice).note).toHaveLength(1_001)
+    expect(server.asked).toHaveLength(2)
+  })
+
+  it.each([
+    ['x'.repeat(1_024), 'x'.repeat(1_024)],
+    ['x'.repeat(1_025), `${'x'.repeat(1_021)}…`],
+    ['é'.repeat(512), 'é'.repeat(512)],
+    ['é'.repeat(513), `${'é'.repeat(510)}…`],
+    ['🦊'.repeat(300), `${'🦊'.repeat(255)}…`],
+  ])('have a note of as many bytes as the API takes: case %#', async (note, expected) => {
+    const { server, recorder } = await start()
+
+    recorder.tell(AGENT, { ...NOTICE, note })
+    await recorder.flush()
+
+    expect((server.asked[0]!.body as Notice).note).toBe(expected)
+    expect(Buffer.byteLength(expected)).toBeLessThanOrEqual(EVENT_LIMITS.noteBytesMax)
   })
 })

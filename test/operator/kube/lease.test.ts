@@ -1,5 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { acquireLease, LEASES, type LeaseOptions, microTime } from '../../../operator/kube/lease.ts'
+import { ACCESS_LIMITS } from '../../../operator/kube/access.ts'
+import { acquireLease, LEASE_LIMITS, LEASES, type LeaseOptions, microTime } from '../../../operator/kube/lease.ts'
 import { silentLog } from '../../../telemetry/log.ts'
 import { type Asked, refuse, ScriptedApiServer } from './api-server.ts'
 
@@ -129,6 +130,24 @@ describe('a lease', () => {
     await server.whenAsked(isWrite, 8)
 
     expect(leadership.isHeld).toBe(true)
+  })
+
+  it('is kept when renewals fail one after the other, because the next try does not wait for its turn', async () => {
+    const { server, acquire } = await start()
+    const limits = { ...LIMITS, durationMs: 3_000, renewDeadlineMs: 2_500, renewEveryMs: 1_000, retryMs: 1 }
+    const leadership = await acquire('one', { limits })
+    for (let i = 0; i < 2; i++) server.once(isWrite, (response) => refuse(response, 500, 'InternalError'))
+
+    await server.whenAsked(isWrite, 4)
+
+    expect(leadership.isHeld).toBe(true)
+  })
+
+  it('has time for two renewals that get no answer before it is lost, and says why one got no connection', () => {
+    const { renewEveryMs, requestMs, retryMs, renewDeadlineMs } = LEASE_LIMITS
+
+    expect(renewEveryMs + requestMs + retryMs + requestMs).toBeLessThan(renewDeadlineMs)
+    expect(ACCESS_LIMITS.connectMs).toBeLessThan(requestMs)
   })
 
   it('is lost at once when another one has taken it', async () => {

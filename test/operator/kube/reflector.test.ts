@@ -1,3 +1,4 @@
+import { pino } from 'pino'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { type KubeObject, keyOf } from '../../../operator/kube/object.ts'
 import { Reflector, type ReflectorOptions, type Restart } from '../../../operator/kube/reflector.ts'
@@ -277,6 +278,68 @@ describe('a reflector', () => {
 
     expect(metadata.annotations).toEqual({ kept: 'yes' })
     expect(metadata).not.toHaveProperty('managedFields')
+  })
+
+  describe('that may be denied a namespace', () => {
+    const of = (namespace: string) => `/apis/${AGENTS.apiVersion}/namespaces/${namespace}/agents`
+    const forbid = (server: ScriptedApiServer, namespace: string, times: number) => {
+      for (let i = 0; i < times; i++) {
+        server.once(
+          ({ path }) => path === of(namespace),
+          (response) => refuse(response, 403, 'Forbidden', 'you may not'),
+        )
+      }
+    }
+    const namespaces = ['one', 'two']
+
+    it('does not wait for it, says once that it may not, and reads it when it may', async () => {
+      const lines: string[] = []
+      const log = pino({ level: 'info' }, { write: (line: string) => lines.push(JSON.parse(line).msg) })
+      const { server, reflector, told, until } = await start({ namespaces, canBeDenied: true, log }, (server) => {
+        for (const namespace of namespaces) server.put(AGENTS, agent(`of-${namespace}`, {}, namespace))
+        forbid(server, 'two', 5)
+      })
+
+      await reflector.whenSynced(5_000)
+      const deniedAtFirst = [...reflector.denied]
+      await until(() => told.length === 2)
+      await server.whenWatched(2)
+      server.put(AGENTS, agent('late', {}, 'two'))
+      await until(() => told.includes('added late'))
+
+      expect(deniedAtFirst).toEqual(['two'])
+      expect(told).toEqual(['added of-one', 'added of-two', 'added late'])
+      expect([...reflector.denied]).toEqual([])
+      expect(lines).toEqual(['may not read a namespace: nothing is done there until it may', 'may read a namespace'])
+    })
+
+    it('keeps what it has read of it before', async () => {
+      const { server, reflector, restarts, until } = await startWatching({ namespaces, canBeDenied: true }, (server) =>
+        server.put(AGENTS, agent('a', {}, 'two')),
+      )
+      const watch = [...server.watches].find(({ path }) => path === of('two'))!
+
+      forbid(server, 'two', 20)
+      watch.response.end()
+      await until(() => restarts.filter((why) => why === 'failed').length === 10)
+
+      expect([...reflector.denied]).toEqual(['two'])
+      expect(reflector.store.keys()).toEqual(['two/a'])
+    })
+
+    it.each([
+      ['where it has to read all', { namespaces }],
+      ['where it is the whole cluster', { canBeDenied: true }],
+    ])('waits for it %s', async (_where, options) => {
+      const { reflector, restarts, until } = await start(options, (server) => {
+        for (let i = 0; i < 100; i++) server.once(isList, (response) => refuse(response, 403, 'Forbidden', 'you may not'))
+      })
+
+      await until(() => restarts.length === 5)
+
+      expect([reflector.isSynced, [...reflector.denied]]).toEqual([false, []])
+      await expect(reflector.whenSynced(1)).rejects.toThrow('could not list agents')
+    })
   })
 
   it('follows some namespaces, each by itself', async () => {

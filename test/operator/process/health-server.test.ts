@@ -1,10 +1,10 @@
 import { expect, it, onTestFinished } from 'vitest'
-import { type OperatorHealth, serveOperatorHealth } from '../../../operator/process/health-server.ts'
+import { type OperatorHealth, type Pages, serveOperatorHealth } from '../../../operator/process/health-server.ts'
 
 const healthy: OperatorHealth = { isAlive: () => true, notReady: () => undefined, metricsText: () => 'a 1\n' }
 
-async function serve(health: Partial<OperatorHealth> = {}) {
-  const server = await serveOperatorHealth({ host: '127.0.0.1', port: 0 }, { ...healthy, ...health })
+async function serve(health: Partial<OperatorHealth> = {}, pages?: Pages) {
+  const server = await serveOperatorHealth({ host: '127.0.0.1', port: 0 }, { ...healthy, ...health }, pages)
   onTestFinished(() => server.stop())
   return async (path: string, init?: RequestInit) => {
     const answer = await fetch(`${server.url}${path}`, init)
@@ -33,6 +33,17 @@ it('serves nothing else', async () => {
   expect(await ask('/')).toMatchObject({ status: 404 })
   expect(await ask('/metrics', { method: 'POST', body: 'x' })).toMatchObject({ status: 405 })
   expect(await ask('/metrics', { method: 'HEAD' })).toMatchObject({ status: 200, text: '' })
+})
+
+it.each([
+  ['health', [200, 200, 404]],
+  ['metrics', [404, 404, 200]],
+] as const)('serves at an address for %s nothing that another address is for', async (pages, statuses) => {
+  const ask = await serve({}, pages)
+
+  const answers = await Promise.all(['/livez', '/readyz', '/metrics'].map((path) => ask(path)))
+
+  expect(answers.map(({ status }) => status)).toEqual(statuses)
 })
 
 it('names the address that is taken', async () => {

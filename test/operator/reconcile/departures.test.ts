@@ -46,7 +46,7 @@ function start(more: Partial<DeparturesOptions> = {}) {
       isLeftBehind: () => there.isLeftBehind,
     },
     view: { podsOf: () => there.pods },
-    recorder: { tell: (_about, { reason }) => void done.push(reason) },
+    onLeft: (_about, reason) => void done.push(reason),
     isTerminating: () => false,
     now: () => there.now,
     limits: { podsEndMs: 1_000 },
@@ -113,7 +113,7 @@ describe('a departure', () => {
     expect(done.filter((step) => step !== 'ended')).toEqual(['PodsLeft', 'released'])
   })
 
-  it('waits also for pods that it may not end', async () => {
+  it('waits also for pods that it may not end, and tells them again', async () => {
     const { there, look } = start({
       children: {
         deploymentOf: () => deployment(1),
@@ -125,7 +125,7 @@ describe('a departure', () => {
     })
     there.pods = [pod({ deletionGracePeriodSeconds: 5 })]
 
-    expect(await look()).toEqual({ afterMs: 6_000 })
+    expect(await look()).toEqual({ afterMs: 5_000 })
   })
 
   it('leaves everything to pods that are kept', async () => {

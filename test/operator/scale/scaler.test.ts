@@ -2,7 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { connectBroker } from '../../../bus/connection.ts'
 import { KaosError } from '../../../bus/wire/errors.ts'
-import type { AgentRef } from '../../../operator/broker/owner.ts'
+import type { Mail } from '../../../operator/broker/mail.ts'
+import type { ResourceRef } from '../../../operator/broker/owner.ts'
 import { silentLog } from '../../../telemetry/log.ts'
 import { mailWith, refOf, SETTINGS, Stand, targetOf } from './stand.ts'
 
@@ -224,6 +225,7 @@ describe('the count is held', () => {
     stand.now += 10 * COOLDOWN_MS
     await scaler.look()
     expect(scaler.state(refOf('a'))).toEqual({ active: 'Unknown', why: 'BrokerUnavailable', replicas: 3, backlog: undefined })
+    expect(stand.meter.backlogs.size).toBe(0)
     const back = stand.untilConnected()
     await stand.broker.restart()
     await back
@@ -234,8 +236,28 @@ describe('the count is held', () => {
     expect(stand.meter.looks).toEqual([true, false, true])
   })
 
+  it('while the servers of its mail do not answer, and others are scaled as ever', async () => {
+    const missing: ResourceRef[] = []
+    const silent: Mail = {
+      ...mailWith(stand.mail, {}),
+      list: async () => ({ of: ({ name }) => (name === 'a' ? 'unknown' : 4) }),
+    }
+    stand.workloads.counts.set('default/a', 3)
+    stand.workloads.counts.set('default/b', 0)
+    const scaler = stand.scaler({ mail: silent, onStreamMissing: (agent) => missing.push(agent) })
+    for (const name of ['a', 'b']) scaler.watch(targetOf(name))
+    await scaler.look()
+    stand.now += 10 * COOLDOWN_MS
+
+    await scaler.look()
+
+    expect(scaler.state(refOf('a'))).toEqual({ active: 'Unknown', why: 'BrokerUnavailable', replicas: 3, backlog: undefined })
+    expect([stand.workloads.changes, missing]).toEqual([[{ agent: 'b', to: 2, why: 'WokenUp' }], []])
+    expect([...stand.meter.backlogs]).toEqual([['b', 4]])
+  })
+
   it('when the agent has no mail stream, which is told to who creates it', async () => {
-    const missing: AgentRef[] = []
+    const missing: ResourceRef[] = []
     stand.workloads.counts.set('default/nobody', 2)
     const scaler = stand.scaler({ onStreamMissing: (agent) => missing.push(agent) })
     scaler.watch(targetOf('nobody'))

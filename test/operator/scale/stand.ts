@@ -3,7 +3,7 @@ import { connectBroker, type NatsConnection } from '../../../bus/connection.ts'
 import { createStreams } from '../../../bus/streams.ts'
 import { BrokerLink } from '../../../operator/broker/link.ts'
 import { BrokerMail, type Mail } from '../../../operator/broker/mail.ts'
-import { type AgentRef, agentKey } from '../../../operator/broker/owner.ts'
+import { type ResourceRef, refKey } from '../../../operator/broker/owner.ts'
 import type { ScalingMeter, ScalingTarget, ScalingWhy, Workloads } from '../../../operator/scale/scaled-agent.ts'
 import { Scaler, type ScalerOptions } from '../../../operator/scale/scaler.ts'
 import type { ScalingSettings } from '../../../operator/scale/scaling.ts'
@@ -27,14 +27,14 @@ export class MemoryWorkloads implements Workloads {
   before: (change: Change) => Promise<void> = async () => {}
   private readonly waiting: (() => boolean)[] = []
 
-  replicas(agent: AgentRef): number | undefined {
-    return this.counts.get(agentKey(agent))
+  replicas(agent: ResourceRef): number | undefined {
+    return this.counts.get(refKey(agent))
   }
 
-  async scale(agent: AgentRef, to: number, why: ScalingWhy): Promise<void> {
+  async scale(agent: ResourceRef, to: number, why: ScalingWhy): Promise<void> {
     const change = { agent: agent.name, to, why }
     await this.before(change)
-    this.counts.set(agentKey(agent), to)
+    this.counts.set(refKey(agent), to)
     this.changes.push(change)
     for (const look of this.waiting) look()
   }
@@ -58,19 +58,20 @@ export class Meter implements ScalingMeter {
   readonly wakeMs: number[] = []
   readonly looks: boolean[] = []
 
-  backlog(agent: AgentRef, messages: number): void {
-    this.backlogs.set(agent.name, messages)
+  backlog(agent: ResourceRef, messages: number | undefined): void {
+    if (messages === undefined) this.backlogs.delete(agent.name)
+    else this.backlogs.set(agent.name, messages)
   }
-  scaled(agent: AgentRef, from: number, to: number, why: ScalingWhy): void {
+  scaled(agent: ResourceRef, from: number, to: number, why: ScalingWhy): void {
     this.scaledBy.push(`${agent.name} ${from} → ${to} ${why}`)
   }
-  woke(_agent: AgentRef, latencyMs: number): void {
+  woke(_agent: ResourceRef, latencyMs: number): void {
     this.wakeMs.push(latencyMs)
   }
   listed(_durationMs: number, ok: boolean): void {
     this.looks.push(ok)
   }
-  forgot(agent: AgentRef): void {
+  forgot(agent: ResourceRef): void {
     this.backlogs.delete(agent.name)
   }
 }
@@ -143,7 +144,7 @@ export class Stand implements AsyncDisposable {
   }
 }
 
-export const refOf = (name: string): AgentRef => ({ namespace: 'default', name })
+export const refOf = (name: string): ResourceRef => ({ namespace: 'default', name })
 
 export function targetOf(
   name: string,

@@ -488,6 +488,59 @@ describe('what a Deployment and its pods say', () => {
     })
   })
 
+  describe('with a pod on a node', () => {
+    const placedAt = Date.parse('2026-01-01T00:00:00Z')
+    const later = (seconds: number) => placedAt + seconds * 1_000
+    const since = '2026-01-01T00:00:00Z'
+    const placed = { type: 'PodScheduled', status: 'True', lastTransitionTime: since }
+    const prepared = (status: string) => ({ type: 'PodReadyToStartContainers', status, lastTransitionTime: since })
+    const creating = [{ name: 'agent', state: { waiting: { reason: 'ContainerCreating' } } }]
+    const pending = (...conditions: readonly object[]) =>
+      podWith({ phase: 'Pending', conditions: [placed, ...conditions], containerStatuses: creating })
+    const found = (seconds: number, ...pods: readonly KubeObject[]) => {
+      const { problem, lookAgainMs } = readWorkload(deployment({}), pods, later(seconds))
+      return [problem?.reason, lookAgainMs]
+    }
+
+    it.each([
+      ['that mounts what is not there', pending(prepared('False'))],
+      ['of which the node says nothing', pending()],
+    ])('is told of one %s, once that has lasted, and says when to look', (_what, pod) => {
+      expect([found(0, pod), found(45, pod), found(60, pod)]).toEqual([
+        [undefined, 60_000],
+        [undefined, 15_000],
+        ['PodNotPrepared', undefined],
+      ])
+    })
+
+    it('says where to look', () => {
+      const labelled = { ...deployment({}, { selector: { matchLabels: { app: 'agent', agent: 'writer' } } }) }
+      const ours = { ...labelled, metadata: { ...labelled.metadata, namespace: 'team' } }
+
+      expect(readWorkload(ours, [pending(prepared('False'))], later(60)).problem?.message).toMatch(
+        /; see kubectl --namespace team describe pods --selector app=agent,agent=writer$/,
+      )
+    })
+
+    it.each([
+      ['that pulls a large image', pending(prepared('True'))],
+      ['that has ended', podWith({ phase: 'Failed', conditions: [placed, prepared('False')] })],
+      ['that waits for a node', podWith({ phase: 'Pending', conditions: [{ ...placed, status: 'False' }] })],
+      ['that goes', { ...pending(prepared('False')), metadata: { name: 'p', deletionTimestamp: since } }],
+    ])('is told nothing of one %s', (_what, pod) => {
+      expect(found(600, pod)).toEqual([undefined, undefined])
+    })
+
+    it('looks again for the one that comes first', () => {
+      const second = { ...placed, lastTransitionTime: '2026-01-01T00:00:20Z' }
+
+      expect(found(30, pending(prepared('False')), podWith({ phase: 'Pending', conditions: [second] }))).toEqual([
+        undefined,
+        30_000,
+      ])
+    })
+  })
+
   it('is told the same of the same pods, in whatever order, and nothing of those that go', () => {
     const crash = waitingFor('CrashLoopBackOff', 'x')
     const pull = waitingFor('ErrImagePull', 'x')

@@ -100,15 +100,6 @@ describe('Events', () => {
       'Normal ModelAPINotFound: no ModelAPI "m"',
     ])
   })
-
-  it('have a note that the API takes', () => {
-    const [event] = transitions(
-      undefined,
-      status({ Ready: { status: false, reason: 'SpecInvalid', message: 'x'.repeat(5_000) } }),
-    )
-
-    expect(event!.note).toHaveLength(1_024)
-  })
 })
 
 describe('reasons', () => {
