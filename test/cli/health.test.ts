@@ -1,11 +1,13 @@
 /** What probes see of a host: while it starts, when it takes work, without its broker, and while it ends. */
 import { writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
+import type { NetworkInterfaceInfo } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, test } from 'vitest'
 import { type NatsBus, openBus } from '../../bus/open.ts'
 import { createStreams } from '../../bus/streams.ts'
 import { userParty } from '../../bus/wire/subjects.ts'
+import { everyAddress } from '../../cli/process/address.ts'
 import { defaultHealthAddress, type Health, parseHealthAddress, serveHealth } from '../../cli/process/health.ts'
 import { silentLog } from '../../telemetry/log.ts'
 import { startTestBroker, type TestBroker } from '../support/broker.ts'
@@ -193,6 +195,7 @@ describe('the address', () => {
     ['8000', { host: '127.0.0.1', port: 8000 }],
     ['0', { host: '127.0.0.1', port: 0 }],
     ['0.0.0.0:81', { host: '0.0.0.0', port: 81 }],
+    ['*:81', { host: everyAddress(), port: 81 }],
     ['localhost:81', { host: 'localhost', port: 81 }],
     ['[::1]:81', { host: '::1', port: 81 }],
     ['off', 'off'],
@@ -204,8 +207,23 @@ describe('the address', () => {
   })
 
   it('is port 8000 for all in a pod, and none elsewhere', () => {
-    expect(defaultHealthAddress({ KUBERNETES_SERVICE_HOST: '10.0.0.1' })).toEqual({ host: '0.0.0.0', port: 8000 })
+    expect(defaultHealthAddress({ KUBERNETES_SERVICE_HOST: '10.0.0.1' })).toEqual({ host: everyAddress(), port: 8000 })
     expect(defaultHealthAddress({})).toBeUndefined()
+  })
+
+  it('for all is one that IPv6 comes to as well, where there is any', async () => {
+    const one = (family: 'IPv4' | 'IPv6', address: string) => ({ family, address }) as NetworkInterfaceInfo
+    const v4 = { lo: [one('IPv4', '127.0.0.1')], none: undefined }
+    const both = { ...v4, lo: [...v4.lo, one('IPv6', '::1')] }
+    const everywhere = await serveHealth({ host: everyAddress(), port: 0 })
+    const { port } = new URL(everywhere.url)
+    const hosts = ['127.0.0.1', ...(everyAddress() === '::' ? ['[::1]'] : [])]
+
+    const answers = await Promise.all(hosts.map((host) => fetch(`http://${host}:${port}/health`)))
+    await everywhere.stop()
+
+    expect([everyAddress(v4), everyAddress(both)]).toEqual(['0.0.0.0', '::'])
+    expect(answers.map(({ status }) => status)).toEqual(hosts.map(() => 200))
   })
 })
 

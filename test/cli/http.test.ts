@@ -9,8 +9,9 @@ import { type ModelServer, type RecordedRequest, startModelServer } from '../../
 import { type NatsBus, openBus } from '../../bus/open.ts'
 import { createStreams } from '../../bus/streams.ts'
 import { userParty } from '../../bus/wire/subjects.ts'
-import { hostFront } from '../../cli/running/front.ts'
+import { everyAddress } from '../../cli/process/address.ts'
 import { inventoryOf, loadSystem } from '../../cli/running/declared.ts'
+import { hostFront } from '../../cli/running/front.ts'
 import { silentLog } from '../../telemetry/log.ts'
 import { MANIFEST, says } from '../gateway/stand.ts'
 import { startTestBroker, type TestBroker } from '../support/broker.ts'
@@ -25,7 +26,7 @@ function clientOf(url: string, maxRetries = 0) {
 
 describe('where a process serves', () => {
   const pod = { KUBERNETES_SERVICE_HOST: '10.0.0.1' }
-  const port8000 = { host: '0.0.0.0', port: 8_000 }
+  const port8000 = { host: everyAddress(), port: 8_000 }
   const own = { host: '127.0.0.1', port: 9_000 }
 
   it.each([

@@ -1,7 +1,8 @@
-/** `kaos operator` where it cannot begin: what it says, and its exit code. */
+/** `kaos operator`: what it says when it begins, and where it cannot, with its exit code. */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import { ScriptedApiServer } from '../operator/kube/api-server.ts'
 import { Folder } from '../support/cli.ts'
 
 const INSTALLATION = `
@@ -43,4 +44,20 @@ it.each([
 
   expect(finished.stderr).toContain(words)
   expect(finished.code).toBe(code)
+})
+
+it('serves metrics alone where health is off', async () => {
+  const api = await ScriptedApiServer.start()
+  onTestFinished(() => api[Symbol.asyncDispose]())
+  await writeFile(join(folder.path, 'scripted'), KUBECONFIG.replace('http://127.0.0.1:1', api.url))
+  const flags = ['--config', 'installation.yaml', '--health', 'off', '--metrics', '127.0.0.1:0']
+
+  const operator = await folder.start(['operator', ...flags], 'metrics ', { KUBECONFIG: 'scripted' })
+  const [, place] = /^metrics (http:\S+)$/m.exec(operator.output)!
+  const answers = await Promise.all(['metrics', 'livez'].map((page) => fetch(`${place}/${page}`)))
+  const code = await operator.end('SIGTERM')
+
+  expect(answers.map(({ status }) => status)).toEqual([200, 404])
+  expect(operator.output).not.toContain('health ')
+  expect(code).toBe(0)
 })
