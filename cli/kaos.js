@@ -11,12 +11,7 @@ const local = fileURLToPath(new URL('../node_modules/.bin/node', import.meta.url
 if (major >= 24) {
   // Types are stripped once and not at every start: 0.3 s instead of 0.5 s.
   module.enableCompileCache()
-  await import('./main.ts').catch((error) => {
-    // Yours to choose and to install: your machines and this command share one copy.
-    if (error?.code !== 'ERR_MODULE_NOT_FOUND' || !/package 'xstate'/.test(error.message)) throw error
-    console.error('kaos needs the package xstate, 5.33 or newer, beside it: npm install xstate')
-    process.exit(2)
-  })
+  await import('./main.ts')
 } else if (existsSync(local)) {
   const child = spawn(local, process.argv.slice(1), { stdio: 'inherit' })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))

@@ -37,7 +37,7 @@ export interface Results {
 export async function writeResults(results: Results, folder = RESULTS_FOLDER): Promise<string> {
   await mkdir(folder, { recursive: true })
   const file = join(folder, `${results.commit}.json`)
-  await writeFile(file, `${JSON.stringify(results, rounded, 2).replaceAll(NUMBER_LIST, onOneLine)}\n`)
+  await writeFile(file, textOf(results))
   return file
 }
 
@@ -57,6 +57,11 @@ export interface Spread {
 export function spreadOf(values: readonly number[]): Spread {
   const sorted = values.toSorted((a, b) => a - b)
   return { min: sorted[0]!, median: sorted[Math.floor(sorted.length / 2)]!, max: sorted.at(-1)! }
+}
+
+/** As it is kept: lists of numbers on one line. */
+export function textOf(results: object): string {
+  return `${JSON.stringify(results, rounded, 2).replaceAll(NUMBER_LIST, onOneLine)}\n`
 }
 
 const NUMBER_LIST = /\[\s+[-\d.,\s]+\]/g

@@ -15,7 +15,7 @@ import type { AuditLine } from '../../testplane/audit.ts'
 import { addNodes } from '../../testplane/nodes.ts'
 import { type OwnedPlane, startPlane } from '../../testplane/plane.ts'
 import { cpuSeconds } from '../process.ts'
-import { CLUSTER_RESULTS, RESULTS_FOLDER } from '../results.ts'
+import { CLUSTER_RESULTS, RESULTS_FOLDER, textOf } from '../results.ts'
 
 const root = join(import.meta.dirname, '..', '..', '..')
 const USER = 'operator'
@@ -209,7 +209,7 @@ export async function writeClusterResult(name: string, figures: object): Promise
   const file = join(RESULTS_FOLDER, CLUSTER_RESULTS)
   await mkdir(RESULTS_FOLDER, { recursive: true })
   const others = JSON.parse(await readFile(file, 'utf8').catch(() => '{}')) as object
-  await writeFile(file, `${JSON.stringify({ ...others, [name]: figures }, undefined, 2)}\n`)
+  await writeFile(file, textOf({ ...others, [name]: figures }))
   return file
 }
 
