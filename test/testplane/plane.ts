@@ -65,6 +65,7 @@ export class Plane {
   readonly address: PlaneAddress
   /** With every right. */
   readonly api: ApiClient
+  private wasHurt = false
 
   constructor(address: PlaneAddress) {
     this.address = address
@@ -76,12 +77,13 @@ export class Plane {
   }
 
   /** Makes a namespace of a new name that begins with `prefix`, and waits for its default ServiceAccount, without which no pod is made. */
-  async newNamespace(prefix: string, labels: Readonly<Record<string, string>> = {}): Promise<string> {
+  async newNamespace(prefix: string, labels: Readonly<Record<string, string>> = {}, withinMs?: number): Promise<string> {
     const name = `${prefix}-${randomUUID().slice(0, 8)}`
     await this.api.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } })
     const path = `/api/v1/namespaces/${name}/serviceaccounts`
     await this.api.waitFor(path, (accounts) => accounts.some(({ metadata }) => metadata.name === 'default'), {
       what: `the default ServiceAccount of "${name}"`,
+      ...(withinMs !== undefined && { withinMs }),
     })
     return name
   }
@@ -115,6 +117,7 @@ export class Plane {
 
   /** Resolves when the process is gone. It does not start again by itself. */
   async kill(part: Part, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    this.wasHurt = true
     await sendControl(this.address.control, { do: 'kill', part, signal })
   }
 
@@ -132,7 +135,30 @@ export class Plane {
 
   /** SIGSTOP: it accepts connections and answers nothing. */
   async freeze(part: Part): Promise<void> {
+    this.wasHurt = true
     await sendControl(this.address.control, { do: 'signal', part, signal: 'SIGSTOP' })
+  }
+
+  /**
+   * After a part was killed or frozen: resolves when the controllers make pods again. They come back one by one, each after a pause that grows while the
+   * API server is away, up to most of a minute.
+   */
+  async untilHealed(): Promise<void> {
+    if (!this.wasHurt) return
+    this.wasHurt = false
+    await this.untilReady(READY_MS)
+    const namespace = await this.newNamespace('healed', {}, READY_MS)
+    const labels = { app: 'healed' }
+    const container = { name: 'main', image: 'any.test/any:1' }
+    await this.api.create({
+      apiVersion: 'apps/v1',
+      kind: 'Deployment',
+      metadata: { name: 'healed', namespace },
+      spec: { selector: { matchLabels: labels }, template: { metadata: { labels }, spec: { containers: [container] } } },
+    })
+    const what = 'the controllers to make pods again'
+    await this.api.waitFor(`/api/v1/namespaces/${namespace}/pods`, (pods) => pods.length > 0, { what, withinMs: READY_MS })
+    await this.api.delete(`/api/v1/namespaces/${namespace}`)
   }
 
   async thaw(part: Part): Promise<void> {
