@@ -78,7 +78,7 @@ function wakeTable({ at, machine, runs, pods, firstEntryMs, resultMs, stagesMs }
     '| --- | --- | --- | --- | --- | --- |',
     ...Object.values(stagesMs).map(({ what, ...times }) => line(what, times)),
     '',
-    `${runs} runs, pods from ${pods}; ${conditions(at, machine)}`,
+    `${runs} runs${runs < 100 ? ' (p99 is the slowest)' : ''}, pods from ${pods}; ${conditions(at, machine)}`,
   ].join('\n')
 }
 
