@@ -75,11 +75,11 @@ export function createModelClient(options: ModelClientOptions = {}): ModelClient
   const { log, backoffMs = BACKOFF_MS, random = Math.random, baggageKeys = [] } = options
   const open = new Set<Limit>()
   let isClosed = false
-  let opening: Promise<Agent> | undefined
+  const opening = openAgent()
+  opening.catch(() => {}) // whoever calls is told
   let agent: Agent | undefined
 
   async function complete(call: ModelCall): Promise<ModelAnswer> {
-    opening ??= openAgent()
     agent ??= await opening
     if (call.signal.aborted || isClosed) throw aborted(call)
     const ask = requestOf(call)
@@ -118,13 +118,19 @@ export function createModelClient(options: ModelClientOptions = {}): ModelClient
   async function close(): Promise<void> {
     isClosed = true
     for (const limit of open) limit.abort()
-    await (await opening)?.destroy()
+    await opening.then(
+      (each) => each.destroy(),
+      () => {}, // it never opened
+    )
   }
 
   return { complete, close }
 }
 
-/** Its 110 modules are loaded with the first call: a host that was started for a task can then begin with it 40 ms sooner. */
+/**
+ * Its 110 modules are loaded beside whatever a host does when it starts, and not with the first call: on a busy machine that takes a second, in which
+ * another host may have made the call.
+ */
 async function openAgent(): Promise<Agent> {
   const undici = await import('undici')
   return new undici.Agent({

@@ -28,7 +28,7 @@ spec:
 `
 /** Packages that who hosts agents may need later, or never; and parts of this project: tool servers, the operator, the embedded broker, the offline model. */
 const NOT_YET = [
-  /^node_modules\/(undici|@opentelemetry|@modelcontextprotocol|@kubernetes|pino-pretty)\//,
+  /^node_modules\/(@opentelemetry|@modelcontextprotocol|@kubernetes|pino-pretty)\//,
   /^(tools|operator)\//,
   /^bus\/server\/(embedded|folder-lock|binary\/(find|archive))/,
   /^actors\/testing\//,
