@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
 import { parseAllDocuments, stringify } from 'yaml'
 import { connectBroker, type NatsConnection } from '../../../bus/connection.ts'
@@ -19,6 +20,8 @@ import { type AnyObject, objectPath } from '../../testplane/api.ts'
 import { type LocalImage, type ProcessPods, startProcessPods } from '../../testplane/fake-kubelet.ts'
 import type { Plane } from '../../testplane/plane.ts'
 
+const LOOKED_MS = 60_000
+const LOOK_EVERY_MS = 5
 const root = join(import.meta.dirname, '..', '..', '..')
 const LOG_LINES_MAX = 100
 const HOST_IMAGE = 'kaos.test/kaos:1'
@@ -282,7 +285,11 @@ export class OperatorStand implements AsyncDisposable {
       const depths = [...text.matchAll(/^kaos_operator_queue_(?:depth|running)\{kind="\w+"\} (\d+)$/gm)]
       return operator.isLeading && depths.length === 6 && depths.every(([, depth]) => depth === '0')
     }
-    while (!isIdle()) await new Promise((resolve) => setImmediate(resolve))
+    const deadline = performance.now() + LOOKED_MS
+    while (!isIdle()) {
+      if (performance.now() > deadline) throw new Error(`the operator still looks after ${LOOKED_MS} ms`)
+      await delay(LOOK_EVERY_MS)
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
