@@ -14,7 +14,7 @@ import { ChaosWorld, standWithPods } from './chaos/world.ts'
 import { untilCollectorKnows } from './stand/collector.ts'
 import { writesOf } from './stand/settling.ts'
 
-const { KAOS_CHAOS_SEEDS: seedsText = '1-3', KAOS_CHAOS_STEPS: stepsText = '40' } = process.env
+const { KAOS_CHAOS_SEEDS: seedsText = '1-2', KAOS_CHAOS_STEPS: stepsText = '40' } = process.env
 const SETTLE_MS = 60_000
 const CONVERGED_MS = 15_000
 const TEST_MS = 300_000
